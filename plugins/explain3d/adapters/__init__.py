@@ -1,0 +1,1 @@
+"""Host toolboxes are attached here; nothing outside imports a host package."""

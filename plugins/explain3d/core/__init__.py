@@ -1,0 +1,1 @@
+"""Host-independent parts: structures, targets, factorisation, upsampling, geometry, results."""
