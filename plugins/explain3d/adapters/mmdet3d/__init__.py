@@ -1,0 +1,1 @@
+"""The MMDetection3D adapter."""
