@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError, NotApplicableError
+from ...core.normalize import full_precision
 from ...core.structures import Detections
 from .heads.base import with_geometric_center
 
@@ -101,7 +102,7 @@ def detections_of(sample: Any, class_names: Sequence[str], frame_id: str) -> Det
         )
     return Detections(
         _boxes(instances.bboxes_3d, frame_id),
-        instances.scores_3d.detach().float(),
+        full_precision(instances.scores_3d.detach()),
         instances.labels_3d.long(),
         tuple(class_names),
     )
@@ -118,18 +119,18 @@ def ground_truth_of(sample: Any, class_names: Sequence[str], frame_id: str) -> D
         boxes, labels = instances.bboxes_3d, instances.labels_3d
     if boxes is None:
         return None
-    labels = torch.as_tensor(labels).long()
+    boxes = _boxes(boxes, frame_id)
+    labels = torch.as_tensor(labels, device=boxes.device).long()
     known = labels >= 0  # Objects of other classes have the label -1.
-    boxes = _boxes(boxes, frame_id)[known.to(boxes.tensor.device)]
-    labels = labels[known].to(boxes.device)
-    return Detections(boxes, torch.ones(len(boxes), device=boxes.device), labels, class_names)
+    boxes, labels = boxes[known], labels[known]
+    return Detections(boxes, boxes.new_ones(len(boxes)), labels, tuple(class_names))
 
 
 def _boxes(boxes: Any, frame_id: str) -> Tensor:
-    """(K, 7) float32 with geometric centres."""
+    """(K, 7) with geometric centres."""
     if type(boxes).__name__ != 'LiDARInstance3DBoxes':
         raise NotApplicableError(
             f'Frame {frame_id!r} has boxes of type {type(boxes).__name__}: expected '
             "LiDARInstance3DBoxes (box_type_3d='LiDAR')."
         )
-    return with_geometric_center(boxes.tensor.detach().float())
+    return with_geometric_center(full_precision(boxes.tensor.detach()))

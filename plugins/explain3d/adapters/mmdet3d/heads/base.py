@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.errors import InputError
+from ....core.normalize import full_precision
 from ....core.structures import BOX_ATTRIBUTES, Detections
 
 #: How far a rebuilt candidate may be from the detection it explains: metres, radians or score.
@@ -71,11 +72,11 @@ def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> di
         InputError: If a detection is none of the candidates.
     """
     index = identify(candidates, detections, frame_id)
-    boxes = candidates.boxes(index).float()
+    boxes = full_precision(candidates.boxes(index))
     return {
         **dict(zip(BOX_ATTRIBUTES, boxes.unbind(1), strict=True)),
-        'score': candidates.scores(index, detections.labels).float(),
-        'logit': candidates.logits(index, detections.labels).float(),
+        'score': full_precision(candidates.scores(index, detections.labels)),
+        'logit': full_precision(candidates.logits(index, detections.labels)),
     }
 
 
@@ -93,13 +94,13 @@ def identify(candidates: Candidates, detections: Detections, frame_id: str) -> T
         InputError: If the smallest deviation is above ``TOLERANCE``.
     """
     index = torch.empty_like(detections.labels)
-    wanted = _keys(detections.boxes, detections.scores)
+    wanted = _keys(detections.boxes, detections.scores).float()
     for label in detections.labels.unique().tolist():
         rows = (detections.labels == label).nonzero().flatten()
         pool = candidates.of_label(label)
         labels = pool.new_full(pool.shape, label)
         scores = candidates.reported_scores(pool, labels)
-        keys = _keys(candidates.boxes(pool).float(), scores.float())
+        keys = _keys(candidates.boxes(pool), scores).float()
         for part in rows.split(_CHUNK):
             if len(pool) == 0:
                 _refuse(detections, part[0], frame_id, float('inf'))
