@@ -88,8 +88,16 @@ def check_points(points: Tensor, frame_id: str) -> None:
         )
 
 
-def detections_of(sample: Any, class_names: Sequence[str], frame_id: str) -> Detections:
+def detections_of(
+    sample: Any, class_names: Sequence[str], frame_id: str, scores_are_logits: bool = False
+) -> Detections:
     """Returns the predictions of a data sample as K detections with geometric centres.
+
+    Args:
+        sample: A ``Det3DDataSample``.
+        class_names: Names of the classes.
+        frame_id: For messages.
+        scores_are_logits: Whether the host reports logits (Part-A2): scores are their sigmoid.
 
     Raises:
         NotApplicableError: If the sample has no 3D predictions in the LiDAR frame.
@@ -100,9 +108,10 @@ def detections_of(sample: Any, class_names: Sequence[str], frame_id: str) -> Det
             f'Frame {frame_id!r} has no 3D boxes: expected pred_instances_3d.bboxes_3d. Only 3D '
             'detectors can be explained.'
         )
+    scores = full_precision(instances.scores_3d.detach())
     return Detections(
         _boxes(instances.bboxes_3d, frame_id),
-        full_precision(instances.scores_3d.detach()),
+        scores.sigmoid() if scores_are_logits else scores,
         instances.labels_3d.long(),
         tuple(class_names),
     )

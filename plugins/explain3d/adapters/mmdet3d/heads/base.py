@@ -31,6 +31,8 @@ class Candidates(ABC):
 
     #: The head's method that gets the raw outputs.
     intercepts: ClassVar[str] = 'predict_by_feat'
+    #: Whether what the head reports as the score is the logit.
+    reports_logits: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, head: nn.Module, *args: Any, **kwargs: Any) -> None: ...
@@ -51,17 +53,13 @@ class Candidates(ABC):
         """Returns the (n,) score in [0, 1] of candidates ``index`` for the (n,) ``label``."""
         return self.logits(index, label).sigmoid()
 
-    def reported_scores(self, index: Tensor, label: Tensor) -> Tensor:
-        """Returns the (n,) number that the host reports as the score."""
-        return self.scores(index, label)
-
 
 def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> dict[str, Tensor]:
     """Returns the attributes of detections with a graph.
 
     Args:
         candidates: All candidates of the frame.
-        detections: K detections of the same frame, as the host reported them.
+        detections: K detections of the same frame; scores in [0, 1].
         frame_id: For messages.
 
     Returns:
@@ -99,7 +97,7 @@ def identify(candidates: Candidates, detections: Detections, frame_id: str) -> T
         rows = (detections.labels == label).nonzero().flatten()
         pool = candidates.of_label(label)
         labels = pool.new_full(pool.shape, label)
-        scores = candidates.reported_scores(pool, labels)
+        scores = candidates.scores(pool, labels)
         keys = _keys(candidates.boxes(pool), scores).float()
         for part in rows.split(_CHUNK):
             if len(pool) == 0:

@@ -53,7 +53,6 @@ class PVRCNNCandidates(Candidates):
 
 
 class PartA2Candidates(PVRCNNCandidates):
-    """The same for ``PartA2BboxHead``, which reports the logit itself as the score."""
+    """The same for ``PartA2BboxHead``, which reports the logit as the score."""
 
-    def reported_scores(self, index: Tensor, label: Tensor) -> Tensor:
-        return self.logits(index, label)
+    reports_logits = True
