@@ -126,7 +126,8 @@ def draw_bev(
         draw_rings(axes, extent, style)
         draw_bev_boxes(axes, scene.truth, style.truth, dashed=True, width=0.8, gid='truth')
         draw_scale_bar(axes, style)
-        draw_legend(axes, style, truth=len(scene.truth) > 0)
+        if len(scene.truth):
+            draw_legend(axes, style)
         order = scene.best(MAX_CAPTIONS) if detection is None else [detection]
         draw_captions(axes, scene.boxes, scene.captions, order, style)
         if len(scene.boxes) and not values.any():

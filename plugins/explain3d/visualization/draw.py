@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
@@ -206,7 +205,7 @@ def draw_colour_bar(canvas: Canvas, left: float, top: float, width: float, heigh
     """Draws the colour scale, upright if it is higher than wide, at inches from the upper left."""
     style, upright = canvas.style, height > width
     axes = canvas.axes(left, top, width, height)
-    ramp = TURBO(np.linspace(0, 1, 256))[None]
+    ramp = colours(np.linspace(0, 1, 256), style)[None]
     axes.imshow(
         ramp.transpose(1, 0, 2) if upright else ramp,
         aspect='auto', origin='lower', extent=(0, 1, 0, 1), interpolation='nearest',
@@ -232,21 +231,26 @@ def draw_remark(axes: Axes, text: str, style: Style) -> None:
     )  # fmt: skip
 
 
-def draw_legend(axes: Axes, style: Style, *, truth: bool) -> None:
-    """Names the box colours in the upper right corner; only needed with annotated boxes."""
-    if not truth:
-        return
-    handles = [
-        Line2D([], [], color=style.detection, linewidth=1.2, label='detection'),
-        Line2D([], [], color=style.truth, linewidth=1.0, linestyle=DASHES, label='annotation'),
-    ]
-    font = {'size': style.font_size - 1, 'family': 'DejaVu Sans'}
-    legend = axes.legend(
-        handles=handles, loc='upper right', prop=font, labelcolor=style.text, frameon=True,
-        facecolor=style.background, edgecolor='none', framealpha=0.8, borderaxespad=0.2,
-        handlelength=1.8, ncols=2, columnspacing=1.0,
-    )  # fmt: skip
-    legend.set_zorder(Z_TEXT)
+def draw_legend(axes: Axes, style: Style) -> None:
+    """Names the two colours of boxes in the upper right corner."""
+    renderer, dpi = axes.figure.canvas.get_renderer(), axes.figure.dpi
+    width = panel_width(axes)
+    top = 1 - 0.1 / (width * panel_aspect(axes))
+    right = width - 0.1
+    line = {'transform': axes.transAxes, 'zorder': Z_TEXT, 'path_effects': style.halo}
+    for label, colour, dashes in (
+        ('annotation', style.truth, DASHES),
+        ('detection', style.detection, 'solid'),
+    ):
+        text = axes.text(
+            right / width, top, label, ha='right', va='center', **line, **style.font(-1)
+        )
+        right -= text.get_window_extent(renderer).width / dpi + 0.06
+        axes.plot(
+            [(right - 0.22) / width, right / width], [top, top], color=colour, linewidth=1.2,
+            linestyle=dashes, gid='legend', **line,
+        )  # fmt: skip
+        right -= 0.22 + 0.12
 
 
 def draw_captions(
