@@ -1,6 +1,9 @@
 """Runtime shared by this project's configs."""
 
-custom_imports = dict(imports=['explain3d.adapters.mmdet3d'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['explain3d.adapters.mmdet3d', 'explain3d.adapters.mmdet3d.transforms'],
+    allow_failed_imports=False,
+)
 default_scope = 'mmdet3d'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

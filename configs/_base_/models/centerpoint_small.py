@@ -53,7 +53,8 @@ model = dict(
             dict(num_class=1, class_names=['Cyclist']),
             dict(num_class=1, class_names=['Car']),
         ],
-        common_heads=dict(reg=(2, 2), height=(1, 2), dim=(3, 2), rot=(2, 2)),
+        # MMDetection3D's CenterHead trains on boxes with a velocity only; here it is always zero.
+        common_heads=dict(reg=(2, 2), height=(1, 2), dim=(3, 2), rot=(2, 2), vel=(2, 2)),
         share_conv_channel=32,
         bbox_coder=dict(
             type='CenterPointBBoxCoder',
@@ -63,7 +64,7 @@ model = dict(
             score_threshold=0.1,
             out_size_factor=4,
             voxel_size=voxel_size[:2],
-            code_size=7,
+            code_size=9,
         ),
         separate_head=dict(type='SeparateHead', head_conv=32, init_bias=-2.19, final_kernel=3),
         loss_cls=dict(type='mmdet.GaussianFocalLoss', reduction='mean'),
@@ -80,7 +81,7 @@ model = dict(
             gaussian_overlap=0.1,
             max_objs=100,
             min_radius=2,
-            code_weights=[1.0] * 8,
+            code_weights=[1.0] * 8 + [0.2] * 2,
         )
     ),
     test_cfg=dict(
