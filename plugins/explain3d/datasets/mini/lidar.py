@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .materials import LIDAR_LOSS, REFLECTIVITY
+from .materials import DIFFUSE, LIDAR_LOSS, REFLECTIVITY
 from .scene import Pose, Snapshot
 from .tracing import Tracer
 
@@ -118,5 +118,6 @@ class Lidar:
     def _intensity(snapshot: Snapshot, face, material, cosine, noise) -> np.ndarray:
         """(M,) intensity 0..1 in steps of 0.01: material, shade of its colour, incidence."""
         brightness = snapshot.mesh.colour[face].mean(1)
-        value = REFLECTIVITY[material] * (0.55 + 0.9 * brightness) * (0.35 + 0.65 * cosine)
-        return np.round(np.clip(value + 0.03 * noise, 0, 0.99), 2)
+        incidence = DIFFUSE[material] + (1 - DIFFUSE[material]) * cosine
+        value = REFLECTIVITY[material] * (0.55 + 0.9 * brightness) * incidence
+        return np.round(np.clip(value + 0.04 * noise, 0, 0.99), 2)

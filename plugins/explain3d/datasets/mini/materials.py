@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Material(IntEnum):
-    """Index into `REFLECTIVITY` and `LIDAR_LOSS`."""
+    """Index into `REFLECTIVITY`, `DIFFUSE` and `LIDAR_LOSS`."""
 
     ASPHALT = 0
     MARKING = 1
@@ -30,7 +30,13 @@ class Material(IntEnum):
 
 # Share of the laser's light returned at normal incidence, on KITTI's 0..1 intensity scale.
 REFLECTIVITY = np.array(
-    [0.26, 0.55, 0.36, 0.38, 0.42, 0.12, 0.10, 0.35, 0.99, 0.34, 0.42, 0.36, 0.42, 0.40, 0.32, 0.75]
+    [0.36, 0.62, 0.38, 0.40, 0.40, 0.12, 0.10, 0.35, 0.99, 0.44, 0.46, 0.38, 0.44, 0.42, 0.34, 0.75]
+)
+
+# Share of that light which does not fade with incidence: rough surfaces scatter, paint and glass
+# mirror the beam away.
+DIFFUSE = np.array(
+    [0.70, 0.80, 0.60, 0.65, 0.10, 0.05, 0.40, 0.20, 0.90, 0.60, 0.60, 0.60, 0.60, 0.55, 0.35, 0.50]
 )
 
 # Probability that a ray gives no return at close range and normal incidence: glass lets most
