@@ -111,7 +111,9 @@ def _claim(root: Path, parameters: KittiParameters) -> None:
             (root / split / kind).mkdir(parents=True, exist_ok=True)
     (root / 'ImageSets').mkdir(exist_ok=True)
     if not path.exists():
-        replace_file(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + '\n'))
+        replace_file(
+            path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + '\n')
+        )
 
 
 def _make(root: Path, parameters: KittiParameters, names, workers: int, report) -> None:

@@ -173,9 +173,7 @@ def simulate(seed: int, index: int, fov_only: bool = True, step: int = 2) -> Fra
     labels = label_objects(snapshot, tracer, camera, lidar, calib, hits)
     kept = seen if fov_only else np.ones_like(seen)
     image = camera.render(tracer, snapshot, step)
-    return Frame(
-        sweep.points[kept], sweep.object_index[kept], image, labels, calib, snapshot
-    )
+    return Frame(sweep.points[kept], sweep.object_index[kept], image, labels, calib, snapshot)
 
 
 def in_image(points: np.ndarray, calib: Calibration) -> np.ndarray:
@@ -248,9 +246,7 @@ def _label(
 
 
 def _dont_care(bbox: np.ndarray) -> Label:
-    return Label(
-        'DontCare', -1, -1, -10, bbox, np.full(3, -1.0), np.full(3, -1000.0), -10.0
-    )
+    return Label('DontCare', -1, -1, -10, bbox, np.full(3, -1.0), np.full(3, -1000.0), -10.0)
 
 
 def _wrap(angle: float) -> float:
