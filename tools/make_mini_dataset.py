@@ -28,6 +28,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=True,
         help="write only the points in the camera's field of view",
     )
+    kitti.add_argument(
+        '--mmdet3d-infos',
+        action='store_true',
+        help="make MMDetection3D's info files and ground-truth database too",
+    )
     return parser.parse_args(argv)
 
 
@@ -37,6 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     parameters = KittiParameters(args.frames, args.val_frames, args.seed, args.fov_only)
     try:
         build_kitti(args.out, parameters, args.workers)
+        if args.mmdet3d_infos:
+            # Imported here: the data alone need no host toolbox.
+            from explain3d.datasets.mmdet3d_infos import make_mmdet3d_infos
+
+            make_mmdet3d_infos(args.out)
     except Explain3DError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

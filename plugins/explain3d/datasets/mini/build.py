@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
-from .kitti import frame_files, simulate, write_frame
+from .kitti import frame_files, replace_file, simulate, write_frame
 
 # Raised whenever the same seed gives other data.
 GENERATOR_VERSION = 1
@@ -110,7 +110,10 @@ def _claim(root: Path, parameters: KittiParameters) -> None:
         for kind in ('velodyne', 'image_2', 'calib', 'label_2')[: 4 if split == 'training' else 3]:
             (root / split / kind).mkdir(parents=True, exist_ok=True)
     (root / 'ImageSets').mkdir(exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=1) + '\n')
+    if not path.exists():
+        replace_file(
+            path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + '\n')
+        )
 
 
 def _make(root: Path, parameters: KittiParameters, names, workers: int, report) -> None:

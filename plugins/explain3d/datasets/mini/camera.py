@@ -112,8 +112,12 @@ def _shade(tracer: Tracer, snapshot: Snapshot, origin, direction: np.ndarray) ->
 
 def _gloss(material: np.ndarray, cosine: np.ndarray) -> np.ndarray:
     """(N, 1) share of mirrored sky: Schlick's approximation for glass and paint."""
-    base = np.where(material == Material.GLASS, 0.10, np.where(material == Material.PAINT, 0.03, 0.0))
-    return np.where(base > 0, base + 0.6 * base**0.5 * (1 - np.clip(cosine, 0, 1)) ** 5, 0.0)[:, None]
+    base = np.where(
+        material == Material.GLASS, 0.10, np.where(material == Material.PAINT, 0.03, 0.0)
+    )
+    return np.where(base > 0, base + 0.6 * base**0.5 * (1 - np.clip(cosine, 0, 1)) ** 5, 0.0)[
+        :, None
+    ]
 
 
 def _texture(point: np.ndarray, material: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ class Road:
         )
 
     def centre(self, x: np.ndarray | float) -> np.ndarray | float:
-        """y of the centre line."""
+        """Y of the centre line."""
         return 0.5 * self.curvature * np.asarray(x) ** 2
 
     def heading(self, x: float) -> float:
@@ -179,9 +179,9 @@ class Ground:
         rows, columns = len(x_lines), len(d_lines)
         i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns - 1), indexing='ij')
         a = (i * columns + j).ravel()
-        faces = np.stack(
-            [a, a + columns, a + columns + 1, a, a + columns + 1, a + 1], -1
-        ).reshape(-1, 3)
+        faces = np.stack([a, a + columns, a + columns + 1, a, a + columns + 1, a + 1], -1).reshape(
+            -1, 3
+        )
         xm = np.repeat((x_lines[1:] + x_lines[:-1]) / 2, columns - 1)
         dm = np.tile((d_lines[1:] + d_lines[:-1]) / 2, rows - 1)
         material, colour = self._surface(xm, dm)
@@ -200,7 +200,9 @@ class Ground:
             gap = np.abs(x - self.road.crossing) - self.road.crossing_half
             near_crossing = gap < self.road.pavement
         paved = ((d < left) & (d > right)) | near_crossing
-        material = np.where(kerb, np.where(paved, Material.PAVEMENT, Material.GRASS), Material.ASPHALT)
+        material = np.where(
+            kerb, np.where(paved, Material.PAVEMENT, Material.GRASS), Material.ASPHALT
+        )
         dashed = (np.floor(x) % 6 < 3) & ~(near_crossing)
         for line in self._markings():
             marked = dashed & (np.abs(d - line) < 0.05) & ~kerb

@@ -7,6 +7,7 @@ and turn about y. The LiDAR frame has x forward, y left, z up, 1.73 m above the 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,9 +173,7 @@ def simulate(seed: int, index: int, fov_only: bool = True, step: int = 2) -> Fra
     labels = label_objects(snapshot, tracer, camera, lidar, calib, hits)
     kept = seen if fov_only else np.ones_like(seen)
     image = camera.render(tracer, snapshot, step)
-    return Frame(
-        sweep.points[kept], sweep.object_index[kept], image, labels, calib, snapshot
-    )
+    return Frame(sweep.points[kept], sweep.object_index[kept], image, labels, calib, snapshot)
 
 
 def in_image(points: np.ndarray, calib: Calibration) -> np.ndarray:
@@ -247,9 +246,7 @@ def _label(
 
 
 def _dont_care(bbox: np.ndarray) -> Label:
-    return Label(
-        'DontCare', -1, -1, -10, bbox, np.full(3, -1.0), np.full(3, -1000.0), -10.0
-    )
+    return Label('DontCare', -1, -1, -10, bbox, np.full(3, -1.0), np.full(3, -1000.0), -10.0)
 
 
 def _wrap(angle: float) -> float:
@@ -322,14 +319,14 @@ def write_frame(root: Path, name: str, frame: Frame) -> None:
 
     files = frame_files(root, name)
     labels = ''.join(label.text() + '\n' for label in frame.labels)
-    _replace(files['velodyne'], lambda path: frame.points.astype('<f4').tofile(path))
+    replace_file(files['velodyne'], lambda path: frame.points.astype('<f4').tofile(path))
     picture = Image.fromarray(frame.image)
-    _replace(files['image_2'], lambda path: picture.save(path, 'PNG', compress_level=4))
-    _replace(files['calib'], lambda path: path.write_text(frame.calib.text()))
-    _replace(files['label_2'], lambda path: path.write_text(labels))
+    replace_file(files['image_2'], lambda path: picture.save(path, 'PNG', compress_level=4))
+    replace_file(files['calib'], lambda path: path.write_text(frame.calib.text()))
+    replace_file(files['label_2'], lambda path: path.write_text(labels))
 
 
-def _replace(path: Path, write) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Calls ``write`` with a temporary path beside ``path``, then renames."""
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     write(temporary)

@@ -103,13 +103,17 @@ class Pedestrian:
         parts += _head(neck, s, self.skin, self.hair)
         for side, angle in ((1, swing), (-1, -swing)):
             # The leg that swings back bends its knee.
-            knee = 0.08 + max(0.0, -angle) * 0.9 + 0.25 * self.swing * abs(np.cos(phase)) * (side > 0)
+            knee = (
+                0.08 + max(0.0, -angle) * 0.9 + 0.25 * self.swing * abs(np.cos(phase)) * (side > 0)
+            )
             parts += _leg(hip + [0, side * 0.09 * s, 0], angle, knee, s, self.bottom, self.shoe)
             shoulder = neck + np.array([0.0, side * (half + 0.025 * s), -0.07 * s])
             parts += _arm(shoulder, -0.9 * angle, self.elbow, s, self.top, self.skin)
         if self.backpack:
             size = np.array([0.16, 0.30, 0.44]) * s
-            parts.append(box(size, neck + np.array([-0.19, 0, -0.24]) * s, Material.CLOTH, self.bag))
+            parts.append(
+                box(size, neck + np.array([-0.19, 0, -0.24]) * s, Material.CLOTH, self.bag)
+            )
         if self.coat:
             parts.append(limb(hip + [0, 0, 0.1 * s], hip - [0, 0, 0.40 * s], 0.16 * s, 0.21 * s,
                               Material.CLOTH, self.top, 12))  # fmt: skip
@@ -156,12 +160,20 @@ class Cyclist:
             parts.append(ring(hub, r, 0.045, Material.TYRE, _RUBBER))
             for angle in np.arange(6) * np.pi / 6:
                 spoke = (r - 0.03) * np.array([np.cos(angle), 0, np.sin(angle)])
-                parts.append(limb(hub - spoke, hub + spoke, 0.004, 0.004, Material.METAL, (0.6, 0.6, 0.6), 3))
+                parts.append(
+                    limb(hub - spoke, hub + spoke, 0.004, 0.004, Material.METAL, (0.6, 0.6, 0.6), 3)
+                )
         parts.append(box((0.26, 0.15, 0.06), saddle, Material.PLASTIC, _RUBBER))
-        parts.append(box((0.05, 0.08, 0.08), (-b / 2 + 0.02, 0, 0.75), Material.LAMP, (0.6, 0.04, 0.03)))
-        parts.append(box((0.34, 0.04, 0.02), (-b / 2 + 0.02, 0, 0.70), Material.METAL, (0.3, 0.3, 0.3)))
+        parts.append(
+            box((0.05, 0.08, 0.08), (-b / 2 + 0.02, 0, 0.75), Material.LAMP, (0.6, 0.04, 0.03))
+        )
+        parts.append(
+            box((0.34, 0.04, 0.02), (-b / 2 + 0.02, 0, 0.70), Material.METAL, (0.3, 0.3, 0.3))
+        )
         if self.basket:
-            parts.append(box((0.26, 0.34, 0.24), bar + [0.18, 0, -0.02], Material.METAL, (0.35, 0.3, 0.25)))
+            parts.append(
+                box((0.26, 0.34, 0.24), bar + [0.18, 0, -0.02], Material.METAL, (0.35, 0.3, 0.25))
+            )
         return parts
 
     def _rider(self, phase: float) -> list[Mesh]:

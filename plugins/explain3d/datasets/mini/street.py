@@ -150,7 +150,9 @@ class _Street:
                     speed = rng.uniform(3, 13)
                     yaw = road.heading(x) + (0 if direction > 0 else np.pi) + rng.normal(0, 0.02)
                     turn = direction * speed * road.curvature
-                    motion = Motion(x, road.centre(x) + lane + rng.normal(0, 0.15), yaw, speed, turn)
+                    motion = Motion(
+                        x, road.centre(x) + lane + rng.normal(0, 0.15), yaw, speed, turn
+                    )
                     self._add(*self._vehicle(parked=False), motion, 0.4)
                     x += rng.uniform(9, 34)
 
@@ -174,7 +176,7 @@ class _Street:
     # ---- people --------------------------------------------------------------------------
 
     def _spot(self, ahead: bool) -> float:
-        """x of somebody on the street, ahead of the ego vehicle or behind."""
+        """X of somebody on the street, ahead of the ego vehicle or behind."""
         return self.rng.uniform(5, 50) ** 0.95 if ahead else self.rng.uniform(-30, 4)
 
     def _pedestrian_d(self, x: float) -> float:
@@ -274,15 +276,21 @@ class _Street:
         rng = self.rng
         turn = 0.0 if side > 0 else np.pi
         if rng.random() < 0.85:
-            self._place(things.house(rng, length, rng.uniform(7, 11)), x, outer + side * setback, turn, 0)
+            self._place(
+                things.house(rng, length, rng.uniform(7, 11)), x, outer + side * setback, turn, 0
+            )
         if setback > 1.5:
             maker = (things.fence, things.wall, None)[rng.choice(3, p=[0.4, 0.3, 0.3])]
             if maker:
-                self._place(maker(rng, length * rng.uniform(0.5, 1.0)), x, outer + side * 0.2, turn, 0.05)
+                self._place(
+                    maker(rng, length * rng.uniform(0.5, 1.0)), x, outer + side * 0.2, turn, 0.05
+                )
             for _ in range(rng.integers(0, 4)):
                 plant = (things.bush, things.bush, things.hedge, things.tree)[rng.integers(4)](rng)
                 at = x + rng.uniform(-0.4, 0.4) * length
-                self._place(plant, at, outer + side * rng.uniform(0.9, setback), rng.normal(0, 0.3), 0.1)
+                self._place(
+                    plant, at, outer + side * rng.uniform(0.9, setback), rng.normal(0, 0.3), 0.1
+                )
 
     def furnish(self) -> None:
         """Trees, lamps, signs, bins, mailboxes and the like along the kerbs."""
@@ -307,7 +315,9 @@ class _Street:
                     continue
                 d = rng.choice([edge + side * rng.uniform(0.4, 0.8), outer - side * 0.6])
                 thing = makers[rng.choice(6, p=[0.27, 0.23, 0.16, 0.17, 0.12, 0.05])](rng)
-                self._place(thing, x, d, rng.choice([0, np.pi / 2, np.pi]) + rng.normal(0, 0.2), 0.1)
+                self._place(
+                    thing, x, d, rng.choice([0, np.pi / 2, np.pi]) + rng.normal(0, 0.2), 0.1
+                )
 
 
 def random_street(rng: np.random.Generator) -> Scene:
@@ -328,6 +338,10 @@ def random_street(rng: np.random.Generator) -> Scene:
     street.furnish()
     elevation, azimuth = rng.uniform(0.5, 1.1), rng.uniform(-np.pi, np.pi)
     sun = np.array(
-        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+        [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
     )
     return Scene(street.ground, merge(street.scenery), street.actors, street.ego, sun)

@@ -9,7 +9,13 @@ from .mesh import Mesh, box, ellipsoid, limb, merge
 
 _GREENS = np.array([[0.14, 0.28, 0.09], [0.20, 0.33, 0.10], [0.10, 0.22, 0.10], [0.28, 0.34, 0.14]])
 _STONES = np.array(
-    [[0.70, 0.66, 0.58], [0.55, 0.34, 0.26], [0.62, 0.62, 0.62], [0.78, 0.72, 0.55], [0.46, 0.42, 0.38]]
+    [
+        [0.70, 0.66, 0.58],
+        [0.55, 0.34, 0.26],
+        [0.62, 0.62, 0.62],
+        [0.78, 0.72, 0.55],
+        [0.46, 0.42, 0.38],
+    ]
 )
 _BARK = (0.24, 0.18, 0.13)
 _STEEL = (0.42, 0.43, 0.44)
@@ -83,11 +89,23 @@ def sign(rng: np.random.Generator) -> Mesh:
     """A traffic sign on a thin post, its face towards -x."""
     height = rng.uniform(2.0, 2.8)
     post = limb((0, 0, -0.1), (0, 0, height), 0.035, 0.035, Material.METAL, _STEEL, 6)
-    colour = ((0.75, 0.08, 0.06), (0.08, 0.2, 0.6), (0.85, 0.8, 0.1), (0.9, 0.9, 0.9))[rng.integers(4)]
+    colour = ((0.75, 0.08, 0.06), (0.08, 0.2, 0.6), (0.85, 0.8, 0.1), (0.9, 0.9, 0.9))[
+        rng.integers(4)
+    ]
     if rng.random() < 0.5:
-        plate = limb((-0.05, 0, height - 0.2), (-0.07, 0, height - 0.2), 0.32, 0.32, Material.PLATE, colour, 12)
+        plate = limb(
+            (-0.05, 0, height - 0.2),
+            (-0.07, 0, height - 0.2),
+            0.32,
+            0.32,
+            Material.PLATE,
+            colour,
+            12,
+        )
     else:
-        plate = box((0.02, *rng.uniform(0.4, 0.8, 2)), (-0.05, 0, height - 0.3), Material.PLATE, colour)
+        plate = box(
+            (0.02, *rng.uniform(0.4, 0.8, 2)), (-0.05, 0, height - 0.3), Material.PLATE, colour
+        )
     return merge([post, plate])
 
 
@@ -98,7 +116,12 @@ def bin_(rng: np.random.Generator) -> Mesh:
         colour = ((0.10, 0.30, 0.14), (0.15, 0.15, 0.17), (0.10, 0.18, 0.40))[rng.integers(3)]
         return merge(
             [
-                box((width * 1.1, width, height - 0.12), (0, 0, height / 2), Material.PLASTIC, colour),
+                box(
+                    (width * 1.1, width, height - 0.12),
+                    (0, 0, height / 2),
+                    Material.PLASTIC,
+                    colour,
+                ),
                 box((width * 1.2, width * 1.1, 0.08), (0.03, 0, height), Material.PLASTIC, colour),
             ]
         )
@@ -135,9 +158,7 @@ def fence(rng: np.random.Generator, length: float) -> Mesh:
     colour = (0.40, 0.30, 0.20) if wooden else (0.22, 0.24, 0.23)
     material = Material.WOOD if wooden else Material.METAL
     width, step = (0.09, 0.17) if wooden else (0.025, 0.14)
-    parts = [
-        box((length, 0.04, 0.07), (0, 0, z * height), material, colour) for z in (0.25, 0.85)
-    ]
+    parts = [box((length, 0.04, 0.07), (0, 0, z * height), material, colour) for z in (0.25, 0.85)]
     for x in np.arange(-length / 2 + width / 2, length / 2, step):
         parts.append(box((width, 0.025, height), (x, 0.03, height / 2), material, colour))
     for x in np.arange(-length / 2, length / 2 + 0.1, 2.0):
@@ -172,12 +193,18 @@ def house(rng: np.random.Generator, length: float, depth: float) -> Mesh:
         x = (column + 0.5) * length / count - length / 2
         for storey in range(storeys):
             if storey == 0 and column == door:
-                parts.append(box((1.0, 0.1, 2.1), (x, -0.02, 1.05), Material.WOOD, (0.30, 0.16, 0.10)))
+                parts.append(
+                    box((1.0, 0.1, 2.1), (x, -0.02, 1.05), Material.WOOD, (0.30, 0.16, 0.10))
+                )
                 parts.append(box((1.6, 0.9, 0.16), (x, -0.45, 0.0), Material.WALL, (0.5, 0.5, 0.5)))
                 continue
             z = 1.6 + 2.9 * storey
             parts.append(box((1.2, 0.06, 1.35), (x, -0.01, z), Material.GLASS, (0.10, 0.13, 0.17)))
-            parts.append(box((1.4, 0.2, 0.08), (x, -0.05, z - 0.72), Material.WALL, (0.75, 0.75, 0.72)))
+            parts.append(
+                box((1.4, 0.2, 0.08), (x, -0.05, z - 0.72), Material.WALL, (0.75, 0.75, 0.72))
+            )
     roof = (0.34, 0.16, 0.12) if rng.random() < 0.6 else (0.25, 0.25, 0.27)
-    parts.append(box((length + 0.3, depth + 0.6, 0.5), (0, depth / 2, height + 0.2), Material.WALL, roof))
+    parts.append(
+        box((length + 0.3, depth + 0.6, 0.5), (0, depth / 2, height + 0.2), Material.WALL, roof)
+    )
     return merge(parts)

@@ -69,7 +69,9 @@ def _body(style: str, size: np.ndarray, wheel_x: np.ndarray, radius: float, colo
     length, width, height = size
     share, roof_share = np.array(_PROFILES[style]).T
     arch = wheel_x[:, None] + np.linspace(-1, 1, 9) * (radius + 0.06)
-    u = np.unique(np.concatenate([share, (length / 2 - arch.ravel()) / length, np.linspace(0, 1, 9)]))
+    u = np.unique(
+        np.concatenate([share, (length / 2 - arch.ravel()) / length, np.linspace(0, 1, 9)])
+    )
     u = u[(u >= 0) & (u <= 1)]
     x = length / 2 - u * length
     top = np.interp(u, share, roof_share) * height
@@ -125,7 +127,15 @@ def _wheels(wheel_x: np.ndarray, width: float, radius: float, tread: float) -> l
             outer = side * (width / 2 - 0.015)
             inner = outer - side * tread
             parts.append(
-                limb((x, inner, radius), (x, outer, radius), radius, radius, Material.TYRE, _RUBBER, 16)
+                limb(
+                    (x, inner, radius),
+                    (x, outer, radius),
+                    radius,
+                    radius,
+                    Material.TYRE,
+                    _RUBBER,
+                    16,
+                )
             )
             parts.append(
                 limb(
@@ -142,10 +152,20 @@ def _fittings(length: float, width: float, height: float) -> list[Mesh]:
     for side in (-1, 1):
         y = side * 0.36 * width
         parts.append(
-            box((0.10, 0.26, 0.13), (length / 2 - 0.10, y, 0.42 * height), Material.LAMP, (0.9, 0.9, 0.85))
+            box(
+                (0.10, 0.26, 0.13),
+                (length / 2 - 0.10, y, 0.42 * height),
+                Material.LAMP,
+                (0.9, 0.9, 0.85),
+            )
         )
         parts.append(
-            box((0.08, 0.20, 0.16), (-length / 2 + 0.07, y, 0.50 * height), Material.LAMP, (0.6, 0.04, 0.03))
+            box(
+                (0.08, 0.20, 0.16),
+                (-length / 2 + 0.07, y, 0.50 * height),
+                Material.LAMP,
+                (0.6, 0.04, 0.03),
+            )
         )
         parts.append(
             box(
@@ -155,9 +175,17 @@ def _fittings(length: float, width: float, height: float) -> list[Mesh]:
         )  # fmt: skip
     for end in (-1, 1):
         x = end * (length / 2 - 0.015)
-        parts.append(box((0.03, 0.44, 0.11), (x, 0, 0.28 * height), Material.PLATE, (0.9, 0.9, 0.88)))
-        parts.append(box((0.06, 0.70 * width, 0.08), (end * (length / 2 - 0.04), 0, 0.20 * height),
-                         Material.PLASTIC, _DARK))
+        parts.append(
+            box((0.03, 0.44, 0.11), (x, 0, 0.28 * height), Material.PLATE, (0.9, 0.9, 0.88))
+        )
+        parts.append(
+            box(
+                (0.06, 0.70 * width, 0.08),
+                (end * (length / 2 - 0.04), 0, 0.20 * height),
+                Material.PLASTIC,
+                _DARK,
+            )
+        )
     return parts
 
 
@@ -178,7 +206,12 @@ def car(rng: np.random.Generator, style: str | None = None) -> Mesh:
     shell = np.array([length, width - 0.07, height])
     parts = [_body(style, shell, wheel_x, radius, colour)]
     parts.append(
-        box((0.9 * length, 0.55 * width, 0.30), (0, 0, 0.17 * height + 0.15), Material.PLASTIC, _DARK)
+        box(
+            (0.9 * length, 0.55 * width, 0.30),
+            (0, 0, 0.17 * height + 0.15),
+            Material.PLASTIC,
+            _DARK,
+        )
     )
     parts += _wheels(wheel_x, width - 0.07, radius, 0.20)
     parts += _fittings(length, width - 0.07, height)
@@ -213,12 +246,19 @@ def truck(rng: np.random.Generator) -> Mesh:
     bed = length - cab_length - 0.25
     bed_height = (height - 1.0) if rng.random() < 0.75 else 0.65
     parts.append(
-        box((bed, width, bed_height), (-front + bed / 2, 0, 1.0 + bed_height / 2), Material.PAINT, cargo)
+        box(
+            (bed, width, bed_height),
+            (-front + bed / 2, 0, 1.0 + bed_height / 2),
+            Material.PAINT,
+            cargo,
+        )
     )
     for side in (-1, 1):
         y = side * 0.42 * width
         parts.append(box((0.06, 0.3, 0.2), (front, y, 0.85), Material.LAMP, (0.9, 0.9, 0.85)))
-        parts.append(box((0.06, 0.3, 0.15), (-front + 0.03, y, 0.9), Material.LAMP, (0.6, 0.04, 0.03)))
+        parts.append(
+            box((0.06, 0.3, 0.15), (-front + 0.03, y, 0.9), Material.LAMP, (0.6, 0.04, 0.03))
+        )
         mirror = (front - 0.1, side * (width / 2 + 0.06), cab_height - 0.7)
         parts.append(box((0.1, 0.16, 0.4), mirror, Material.PLASTIC, _DARK))
     axles = [front - 0.9, -front + 1.4]
