@@ -115,6 +115,8 @@ class TestErrors:
             ({'top_n': 0}, 'at least 1, received 0'),
             ({'classes': 'Car'}, r"write \['Car'\]"),
             ({'matched': 'true'}, "'tp', 'fp' or thresholds"),
+            ({'matched': 70}, 'at least 0 and below 1, received 70'),
+            ({'matched': {'car': 1.5}}, 'at least 0 and below 1'),
             ({'iou_thr': 0.5}, 'beside iou_thr, received matched=None'),
             ({'iou_thr': 0.5, 'matched': 0.5}, 'or leave iou_thr out'),
         ],
@@ -122,3 +124,7 @@ class TestErrors:
     def test_bad_settings(self, settings, message):
         with pytest.raises(InputError, match=message):
             Selection(**settings)
+
+    def test_unknown_overlap(self):
+        with pytest.raises(UnknownNameError, match="'2d'.*'3d', 'bev'"):
+            Selection(iou='2d')

@@ -232,9 +232,11 @@ def _intersection_area(a: Tensor, b: Tensor) -> Tensor:
     rise = y1 - y0
     start = y0 + _ratio(left - x0, x1 - x0) * rise
     end = y0 + _ratio(right - x0, x1 - x0) * rise
-    area = -((right - left) * _mean_of_clamped(start, end, q)).sum(dim=1)
+    area = ((left - right) * _mean_of_clamped(start, end, q)).sum(dim=1)
+    # What remains of boxes that touch or are apart is the rounding of a sum that should cancel.
+    rounding = torch.finfo(area.dtype).eps * (size_a + size_b).sum(dim=1).square()
     limit = torch.minimum(size_a.prod(dim=1), size_b.prod(dim=1))
-    return torch.minimum(area.clamp(min=0), limit)
+    return torch.where(area > rounding, torch.minimum(area, limit), 0.0)
 
 
 def _mean_of_clamped(start: Tensor, end: Tensor, bound: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,8 +75,8 @@ def match(
         InputError: If a threshold is not in [0, 1), or boxes are malformed.
     """
     names = [name.lower() for name in detections.names()]
-    limits = np.asarray(_limits(names, thresholds), dtype=np.float64)
-    overlaps = _overlap_function(iou)(detections.boxes, ground_truth.boxes)
+    limits = resolve_thresholds(names, thresholds)
+    overlaps = overlap_function(iou)(detections.boxes, ground_truth.boxes)
     objects = np.array([name.lower() for name in ground_truth.names()], dtype=str)
     same_class = np.array(names, dtype=str)[:, None] == objects
     table = np.where(same_class, overlaps.double().cpu().numpy(), -1.0)
@@ -93,12 +93,59 @@ def match(
     return Matches(indices, overlap, found)
 
 
-def _choose(table: np.ndarray, limits: np.ndarray, order: list[int]) -> list[int]:
+def resolve_thresholds(names: Sequence[str], thresholds: Thresholds = None) -> list[float]:
+    """Returns the IoU threshold of each of the classes ``names``, letter case ignored.
+
+    Args:
+        names: Names of classes, in any number and order.
+        thresholds: One number for all, one for each class by name, or None for the default: car
+            0.7, pedestrian 0.5, cyclist 0.5.
+
+    Raises:
+        UnknownNameError: If a class has no threshold.
+        InputError: If a threshold is not in [0, 1).
+    """
+    if thresholds is None:
+        thresholds = DEFAULT_THRESHOLDS
+    for_all = not isinstance(thresholds, Mapping)
+    values = [thresholds] if for_all else list(thresholds.values())
+    if not all(0 <= value < 1 for value in values):
+        raise InputError(
+            f'Expected IoU thresholds of at least 0 and below 1, received {thresholds}: '
+            f'0.7 means that more than 70 % must overlap.'
+        )
+    if for_all:
+        return [float(thresholds)] * len(names)
+    known = {name.lower(): float(value) for name, value in thresholds.items()}
+    unknown = sorted({name for name in names if name.lower() not in known})
+    if unknown:
+        raise UnknownNameError(
+            f'Expected an IoU threshold for each class, received {sorted(known)} '
+            f'and none for {unknown}: give one number for all, or add these classes.'
+        )
+    return [known[name.lower()] for name in names]
+
+
+def overlap_function(iou: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns the overlap of all pairs of boxes called ``iou``, '3d' or 'bev'.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    if iou not in OVERLAPS:
+        raise UnknownNameError(
+            f'Unknown overlap {iou!r}: expected one of {sorted(OVERLAPS)} '
+            f'("bev" is the bird\'s-eye view).'
+        )
+    return OVERLAPS[iou]
+
+
+def _choose(table: np.ndarray, limits: list[float], order: list[int]) -> list[int]:
     """The object that each detection takes, -1 for none, when they choose in ``order``.
 
     Args:
         table: (K, G) overlaps, -1 where the classes differ. Taken objects are struck out in it.
-        limits: (K,) overlap that must be exceeded.
+        limits: Overlap of each detection that must be exceeded.
         order: Detections in the order in which they choose.
     """
     chosen = [-1] * len(limits)
@@ -110,35 +157,3 @@ def _choose(table: np.ndarray, limits: np.ndarray, order: list[int]) -> list[int
             chosen[detection] = best
             table[:, best] = -1.0
     return chosen
-
-
-def _limits(names: list[str], thresholds: Thresholds) -> list[float]:
-    """The threshold of each of ``names``, which are in lower case."""
-    if isinstance(thresholds, (int, float)):
-        thresholds = dict.fromkeys(names, float(thresholds))
-    known = {
-        name.lower(): value
-        for name, value in (DEFAULT_THRESHOLDS if thresholds is None else thresholds).items()
-    }
-    bad = {name: value for name, value in known.items() if not 0 <= value < 1}
-    if bad:
-        raise InputError(
-            f'Expected IoU thresholds of at least 0 and below 1, received {bad}: '
-            f'0.7 means that more than 70 % must overlap.'
-        )
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise UnknownNameError(
-            f'Expected an IoU threshold for each detected class, received {sorted(known)} '
-            f'and none for {unknown}: give one number for all, or add these classes.'
-        )
-    return [known[name] for name in names]
-
-
-def _overlap_function(iou: str):
-    if iou not in OVERLAPS:
-        raise UnknownNameError(
-            f'Unknown overlap {iou!r}: expected one of {sorted(OVERLAPS)} '
-            f'("bev" is the bird\'s-eye view).'
-        )
-    return OVERLAPS[iou]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, UnknownNameError
-from .matching import Thresholds, match
+from .matching import Thresholds, match, overlap_function, resolve_thresholds
 from .structures import Detections
 
 
@@ -32,6 +32,7 @@ class Selection:
 
     Raises:
         InputError: If a value is out of its range.
+        UnknownNameError: If ``iou`` is unknown.
     """
 
     score_thr: float = 0.3
@@ -62,6 +63,8 @@ class Selection:
                 f"Expected matched='tp' or matched='fp' beside iou_thr, received "
                 f'matched={self.matched!r}: set it, or leave iou_thr out.'
             )
+        overlap_function(self.iou)
+        resolve_thresholds([], self.iou_thr if isinstance(self.matched, str) else self.matched)
 
     def select(self, detections: Detections, ground_truth: Detections | None = None) -> Tensor:
         """Returns which detections to explain.

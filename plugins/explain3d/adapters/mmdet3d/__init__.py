@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """The MMDetection3D adapter: a hook, a model factory and a Python API.
 
 Importing this package registers ``explain3d.ExplainerHook`` and ``explain3d.ExplainedModel``, and
@@ -22,3 +23,6 @@ __all__ = [
 ]
 
 ensure_cpu_backward()
+=======
+"""The MMDetection3D adapter."""
+>>>>>>> metric
