@@ -1,23 +1,23 @@
-"""Child registries of MMEngine's, scope ``explain3d``: MMEngine imports this module by its name.
+"""Registries of explain3d below those of MMEngine, under the scope ``explain3d``.
 
-A configuration refers to their entries as ``explain3d.NAME``; their modules are imported at the
-first look-up, so that ``custom_imports = dict(imports=['explain3d.registry'])`` is enough.
+MMEngine imports this module when a configuration names ``explain3d.Something``, and their modules
+at the first look-up; nothing else in the package does, so that explain3d works without it.
 """
 
-from mmengine.registry import HOOKS as ENGINE_HOOKS
-from mmengine.registry import METRICS as ENGINE_METRICS
-from mmengine.registry import MODELS as ENGINE_MODELS
-from mmengine.registry import TRANSFORMS as ENGINE_TRANSFORMS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 _ADAPTER = 'explain3d.adapters.mmdet3d'
 
 
-def _child(name: str, parent: Registry, module: str) -> Registry:
-    return Registry(name, parent=parent, scope='explain3d', locations=[f'{_ADAPTER}.{module}'])
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='explain3d', locations=[location])
 
 
-HOOKS = _child('hook', ENGINE_HOOKS, 'hook')
-METRICS = _child('metric', ENGINE_METRICS, 'kitti_metric')
-MODELS = _child('model', ENGINE_MODELS, 'wrapper')
-TRANSFORMS = _child('transform', ENGINE_TRANSFORMS, 'transforms')
+HOOKS = _child('hook', MMENGINE_HOOKS, f'{_ADAPTER}.hook')
+MODELS = _child('model', MMENGINE_MODELS, f'{_ADAPTER}.explained_model')
+METRICS = _child('metric', MMENGINE_METRICS, f'{_ADAPTER}.kitti_metric')
+TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms')
