@@ -24,9 +24,6 @@ model = dict(
         sparse_shape=[41, 512, 512],
         output_channels=64,
         order=('conv', 'norm', 'act'),
-        encoder_channels=((16, 16, 32), (32, 32, 64), (64, 64, 64), (64, 64)),
-        encoder_paddings=((0, 0, 1), (0, 0, 1), (0, 0, [0, 1, 1]), (0, 0)),
-        block_type='basicblock',
     ),
     pts_backbone=dict(
         type='SECOND',
