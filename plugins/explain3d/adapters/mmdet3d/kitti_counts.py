@@ -121,7 +121,7 @@ def _objects(anno: dict, classes: Sequence[str]) -> tuple[Detections, torch.Tens
 def _boxes(anno: dict, labels: list[int], classes: Sequence[str]) -> Detections:
     return Detections(
         boxes=camera_to_lidar_axes(anno['location'], anno['dimensions'], anno['rotation_y']),
-        scores=torch.as_tensor(np.asarray(anno['score'], dtype=np.float64)),
+        scores=torch.as_tensor(np.asarray(anno['score'])),
         labels=torch.as_tensor(labels, dtype=torch.long),
         class_names=tuple(classes),
     )
