@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from explain3d.adapters.mmdet3d.cpu_processes import use_gloo_without_cuda
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -119,6 +120,7 @@ def augment(config: Config) -> None:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Runs the test and returns its metrics."""
     config = build_config(parse_args(argv))
+    use_gloo_without_cuda(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     return runner.test()
 
