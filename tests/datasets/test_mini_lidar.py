@@ -125,6 +125,8 @@ def test_intensity_is_kittis_range_and_plates_shine():
 def test_noise_elsewhere_does_not_depend_on_one_object():
     body = box((4, 2, 1.5), (0, 0, 0.75), Material.PAINT, (0.5, 0.5, 0.5))
     without = scan(flat_scene(), columns=500).points
-    with_car = scan(flat_scene([Actor('Car', Motion(10, 0, 0), lambda t: body)]), columns=500).points
+    with_car = scan(
+        flat_scene([Actor('Car', Motion(10, 0, 0), lambda t: body)]), columns=500
+    ).points
     behind = {tuple(p) for p in without if p[0] < -1}
     assert behind == {tuple(p) for p in with_car if p[0] < -1}

@@ -71,9 +71,9 @@ def test_motion_agrees_with_small_steps(turn_rate):
     for _ in range(20000):
         # Midpoint rule.
         middle = yaw + turn_rate * step / 2
-        x, y, yaw = (
-            x + 6.0 * np.cos(middle) * step, y + 6.0 * np.sin(middle) * step, yaw + turn_rate * step,
-        )  # fmt: skip
+        x += 6.0 * np.cos(middle) * step
+        y += 6.0 * np.sin(middle) * step
+        yaw += turn_rate * step
     np.testing.assert_allclose(motion.at(2.0), (x, y, yaw), atol=1e-6)
 
 
