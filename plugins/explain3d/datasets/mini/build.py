@@ -14,7 +14,7 @@ from ...core.errors import InputError
 from .kitti import frame_files, replace_file, simulate, write_frame
 
 # Raised whenever the same seed gives other data.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 MANIFEST = 'mini_manifest.json'
 
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from .camera import Camera
 from .lidar import Lidar
-from .mesh import Mesh
 from .scene import ObjectState, Pose, Snapshot
 from .street import random_street
 from .tracing import Tracer
@@ -228,10 +227,12 @@ def _label(
 ) -> Label | None:
     """The label of one object, None if it is outside the image or hidden altogether."""
     world = camera.world_pose(snapshot)
-    bbox, truncated = _extent_in_image(state.mesh, camera, world)
+    alone = Tracer(state.mesh)
+    bbox = _extent_in_image(alone, camera, world)
     if bbox is None or min(bbox[2] - bbox[0], bbox[3] - bbox[1]) < 2:
         return None
-    share = _visible_share(state.mesh, index, bbox, snapshot, tracer, camera, world)
+    share = _visible_share(alone, index, bbox, snapshot, tracer, camera, world)
+    truncated = _truncation(state, camera, world)
     if hits == 0 or truncated > 0.95:
         return _dont_care(bbox) if share > 0 else None
     occluded = next((i for i, s in enumerate(_OCCLUSION_SHARES) if share >= s), 3)
@@ -254,31 +255,60 @@ def _wrap(angle: float) -> float:
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _extent_in_image(mesh: Mesh, camera: Camera, world: Pose) -> tuple[np.ndarray | None, float]:
-    """The 2D box (4,) of a mesh clipped to the image and the share of it outside.
+def _extent_in_image(alone: Tracer, camera: Camera, world: Pose) -> np.ndarray | None:
+    """The 2D box (4,) of the part of a mesh that projects into the image, None if there is none.
 
-    The share is that of the box before clipping; edges are cut at the near plane first.
+    Its extremes are at edges of the mesh, clipped to the view, or at corners of the image.
     """
-    points = world.invert(mesh.vertices)
-    edges = mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    a, b = points[edges[:, 0]], points[edges[:, 1]]
-    cut = (a[:, 2] - _NEAR) * (b[:, 2] - _NEAR) < 0
-    ratio = (_NEAR - a[cut, 2]) / (b[cut, 2] - a[cut, 2])
-    front = np.concatenate([points[points[:, 2] >= _NEAR], a[cut] + ratio[:, None] * (b - a)[cut]])
-    if not len(front):
-        return None, 1.0
+    points = world.invert(alone.mesh.vertices)
+    edges = alone.mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    start, end = _clip_to_view(points[edges[:, 0]], points[edges[:, 1]], camera)
+    pixels, _ = camera.project(np.concatenate([start, end]))
+    right, bottom = np.array(camera.size, float) - 1
+    corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]])
+    covered = alone.cast(world.translation, camera.rays(corners, world)).face >= 0
+    pixels = np.concatenate([pixels, corners[covered]])
+    if not len(pixels):
+        return None
+    bbox = np.concatenate([pixels.min(0), pixels.max(0)])
+    return np.clip(bbox, 0, [right, bottom, right, bottom])
+
+
+def _clip_to_view(
+    start: np.ndarray, end: np.ndarray, camera: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips segments (N, 3) in the optical frame to the view (Liang-Barsky), drops others."""
+    (row_u, row_v, row_z), (width, height) = camera.matrix, camera.size
+    planes = np.stack(
+        [row_z, row_u, (width - 1) * row_z - row_u, row_v, (height - 1) * row_z - row_v]
+    )
+    offset = np.array([_NEAR, 0, 0, 0, 0])
+    before, after = start @ planes.T - offset, end @ planes.T - offset
+    with np.errstate(divide='ignore', invalid='ignore'):
+        crossing = before / (before - after)
+    enter = np.where((before < 0) & (after >= 0), crossing, 0.0).max(1)
+    leave = np.where((before >= 0) & (after < 0), crossing, 1.0).min(1)
+    kept = (enter <= leave) & ~((before < 0) & (after < 0)).any(1)
+    way = (end - start)[kept]
+    return start[kept] + enter[kept, None] * way, start[kept] + leave[kept, None] * way
+
+
+def _truncation(state: ObjectState, camera: Camera, world: Pose, samples: int = 12) -> float:
+    """Share of an object's 3D box that lies outside the image.
+
+    By volume: the 2D box of something beside the camera grows without bound.
+    """
+    steps = (np.arange(samples) + 0.5) / samples - 0.5
+    grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3) + [0, 0, 0.5]
+    points = world.invert(state.pose.apply(grid * state.size))
+    front = points[points[:, 2] >= _NEAR]
     pixels, _ = camera.project(front)
-    whole = np.concatenate([pixels.min(0), pixels.max(0)])
-    limit = np.array(camera.size, float) - 1
-    clipped = np.concatenate([np.clip(whole[:2], 0, limit), np.clip(whole[2:], 0, limit)])
-    area = np.prod(clipped[2:] - clipped[:2])
-    if area <= 0:
-        return None, 1.0
-    return clipped, float(1 - area / np.prod(whole[2:] - whole[:2]))
+    inside = ((pixels >= 0) & (pixels <= np.array(camera.size) - 1)).all(1)
+    return float(1 - inside.sum() / len(grid))
 
 
 def _visible_share(
-    mesh: Mesh,
+    alone: Tracer,
     index: int,
     bbox: np.ndarray,
     snapshot: Snapshot,
@@ -291,10 +321,10 @@ def _visible_share(
     steps = (np.arange(samples) + 0.5) / samples
     u, v = np.meshgrid(bbox[0] + steps * (bbox[2] - bbox[0]), bbox[1] + steps * (bbox[3] - bbox[1]))
     direction = camera.rays(np.stack([u, v], -1).reshape(-1, 2), world)
-    alone = direction[Tracer(mesh).cast(world.translation, direction).face >= 0]
-    if not len(alone):
+    silhouette = direction[alone.cast(world.translation, direction).face >= 0]
+    if not len(silhouette):
         return 0.0
-    face = tracer.cast(world.translation, alone).face
+    face = tracer.cast(world.translation, silhouette).face
     # A ray through the crack between two triangles may miss the merged mesh: that is not hidden.
     return float(np.mean((face < 0) | (snapshot.face_object[face] == index)))
 
