@@ -157,6 +157,8 @@ def _convert(root: Path) -> None:
             # The converter fails on an empty split, as the test split may be.
             if _members(root, split):
                 update.update_kitti_infos(path, str(root))
+    if not _members(root, 'train'):
+        return
     with DefaultScope.overwrite_default_scope('mmdet3d'):
         database.create_groundtruth_database(
             'KittiDataset', str(root), 'kitti', 'kitti_infos_train.pkl', relative_path=False

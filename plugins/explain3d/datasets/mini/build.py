@@ -28,6 +28,7 @@ class KittiParameters:
         seed: Of all random numbers.
         fov_only: Keep only the points in the camera's field of view.
         image_step: One ray of the picture per ``image_step`` x ``image_step`` pixels.
+        first_frame: Number of the first frame; a frame depends on its number and the seed alone.
     """
 
     frames: int = 250
@@ -35,6 +36,7 @@ class KittiParameters:
     seed: int = 0
     fov_only: bool = True
     image_step: int = 2
+    first_frame: int = 0
 
     def manifest(self) -> dict:
         """The record that is kept beside the data."""
@@ -42,7 +44,8 @@ class KittiParameters:
 
     def splits(self) -> dict[str, list[str]]:
         """Frame names of each split."""
-        names = [f'{i:06d}' for i in range(self.frames)]
+        numbers = range(self.first_frame, self.first_frame + self.frames)
+        names = [f'{i:06d}' for i in numbers]
         train = self.frames - self.val_frames
         return {'train': names[:train], 'val': names[train:], 'trainval': names, 'test': []}
 
