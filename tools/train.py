@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains a detector from a config: MMDetection3D's options, with gradients through spconv on a CPU."""
+"""Trains a detector from a config; spconv has gradients on a CPU too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FFAM on real KITTI frames: the ten validation frames of the folder that EXPLAIN3D_REAL_DATA names."""
+"""FFAM on real KITTI frames: the validation frames in the folder that EXPLAIN3D_REAL_DATA names."""
 
 _base_ = [
     '../second/second_small_kitti-mini.py',
