@@ -1,11 +1,26 @@
 """Packaging of explain3d: the import package lies in plugins/, configs ship as package data."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-CONFIG_FOLDER = 'explain3d/.mim/configs'
+
+
+class BuildWithConfigs(build_py):
+    """Puts configs/ and tools/ into the wheel as explain3d/.mim, where OpenMMLab's packages do."""
+
+    def run(self) -> None:
+        """Builds the package and copies the folders into it; not in editable mode."""
+        super().run()
+        if getattr(self, 'editable_mode', False):
+            return
+        for folder in ('configs', 'tools'):
+            target = Path(self.build_lib) / 'explain3d' / '.mim' / folder
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(ROOT / folder, target, ignore=shutil.ignore_patterns('__pycache__'))
 
 
 def read_version() -> str:
@@ -37,6 +52,7 @@ setup(
     python_requires='>=3.10',
     package_dir={'': 'plugins'},
     packages=find_packages('plugins'),
+    cmdclass={'build_py': BuildWithConfigs},
     install_requires=read_requirements('requirements.txt'),
     extras_require={
         'mmdet3d': [*HOSTS, 'spconv>=2.3.6'],
