@@ -11,6 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from explain3d.adapters.mmdet3d.cpu_processes import use_gloo_without_cuda
+
 
 def parse_args() -> argparse.Namespace:
     """Returns the command line's options: those of MMMDetection3D's tools/train.py."""
@@ -68,6 +70,7 @@ def main() -> None:
 
         torch.set_num_threads(args.threads)
     config = build_config(args)
+    use_gloo_without_cuda(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     runner.train()
 
