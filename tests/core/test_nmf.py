@@ -80,6 +80,23 @@ def test_hals_leaves_a_concept_without_a_partner_alone(features):
     np.testing.assert_allclose(ours[0].T.numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize('small', [1e-45, 1e-40, 1e-30, 1e-20, 1e-10])
+@pytest.mark.parametrize(('loss', 'solver'), SOLVERS)
+def test_concepts_that_fade_leave_finite_factors(features, small, loss, solver):
+    F = features.float()
+    H, W = random_factors(F[None], [M], R, 0)
+    H[0, 1] *= small
+    W[0, 3] *= small
+    W[0, 4, 2:] *= small
+    both, _ = steps(loss, solver)
+    before = objective(F[None], H, W, loss).item()
+    for _ in range(20):
+        both(F[None], H, W)
+    assert torch.isfinite(H).all()
+    assert torch.isfinite(W).all()
+    assert objective(F[None], H, W, loss).item() < before
+
+
 def test_kl_is_the_multiplicative_rule_for_either_factor(features):
     H, W = random(M, R, seed=3) + 0.1, random(R, C, seed=4) + 0.1
     expected = H.numpy().copy()

@@ -61,8 +61,7 @@ class Factorization:
         A concept vector of zeros contributes nothing: its weights become zero.
         """
         norm = self.W.norm(dim=1)
-        inverse = torch.where(norm > 0, norm.reciprocal(), 0)
-        return replace(self, H=self.H * norm, W=self.W * inverse[:, None])
+        return replace(self, H=self.H * norm, W=quotient(self.W, norm[:, None]))
 
     def info(self) -> dict[str, float | int | bool | str]:
         """Returns what a result file keeps of the factorisation, as plain data."""

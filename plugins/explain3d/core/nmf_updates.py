@@ -24,8 +24,9 @@ Step = Callable[[Tensor, Tensor, Tensor], None]
 def hals(X: Tensor, A: Tensor, G: Tensor) -> None:
     """Minimises ``|F - X^T Y|`` over X >= 0, one row of X after the other, in place.
 
-    A row whose factor is zero (``G`` has a zero on its diagonal) has no influence on the objective
-    and is left as it is, so that the concept can come back when the other factor does.
+    A row whose factor is zero has no influence on the objective and is left as it is, so that the
+    concept can come back when the other factor does. Zero is what rounding cannot tell from it: a
+    norm below eps times the largest one.
 
     Args:
         X: (B, r, n) the factor to update.
@@ -33,7 +34,8 @@ def hals(X: Tensor, A: Tensor, G: Tensor) -> None:
         G: (B, r, r) Gram matrix of the other factor.
     """
     diagonal = G.diagonal(dim1=-2, dim2=-1)
-    inverse = torch.where(diagonal > 0, diagonal.reciprocal(), 0)
+    limit = diagonal.amax(dim=-1, keepdim=True) * torch.finfo(G.dtype).eps ** 2
+    inverse = torch.where(diagonal > limit, diagonal.reciprocal(), 0)
     # A step is x_j + (a_j - G_j X) / G_jj: with the rows of G divided once, one product remains.
     scaled_A, scaled_G = A * inverse[..., None], G * inverse[..., None]
     for j in range(X.shape[-2]):
@@ -111,8 +113,8 @@ def steps(loss: str, solver: str) -> tuple[Step, Step]:
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:
-    """Returns a / b, and 0 where b is 0."""
-    return torch.where(b > 0, a / b, 0)
+    """Returns a / b, and 0 where b is 0 or too small to divide by."""
+    return torch.where(b >= torch.finfo(b.dtype).tiny, a / b, 0)
 
 
 def _floor(F: Tensor) -> float:

@@ -175,7 +175,8 @@ class FFAM(FeatureMapExplainer):
             fixed=self.dictionary is not None,
         )
         factors = factors.normalized() if self.unit_concepts else factors
-        if self.warm_start and factors.rank == self.rank and factors.iterations:
+        usable = factors.iterations and factors.rank == self.rank
+        if self.warm_start and self.dictionary is None and usable:
             self.dictionary = factors.W
         return factors
 
