@@ -10,6 +10,7 @@ from explain3d.visualization.geometry import (
     box_extent,
     inside_extent,
     nice_step,
+    page_extent,
     point_extent,
     to_box,
     to_frame,
@@ -109,15 +110,33 @@ def test_box_extent_holds_boxes_and_sensor():
     corners = np.concatenate([*(box_corners(box) for box in boxes), np.zeros((1, 3))])
     assert inside_extent(corners, extent).all()
     np.testing.assert_allclose(extent[[0, 2]], corners[:, :2].min(0) - 1)
-    np.testing.assert_allclose(box_extent(np.zeros((0, 7))), [-20, 20, -20, 20])
 
 
 def test_point_extent_ignores_stray_echoes():
     points = np.random.default_rng(0).uniform(-40, 40, (10_000, 3))
     points[:5] = 1e4
     points[5] = np.nan
-    assert (np.abs(point_extent(points)) < 41).all()
-    np.testing.assert_allclose(point_extent(np.zeros((0, 3))), [-10, 10, -10, 10])
+    assert (np.abs(point_extent(points)) < 43).all()
+    np.testing.assert_allclose(point_extent(np.zeros((0, 3))), [-2, 2, -2, 2])
+
+
+def test_page_extent_holds_the_boxes_and_leaves_out_empty_ground():
+    generator = np.random.default_rng(0)
+    points = generator.uniform((2, -30, -2), (70, 30, 2), (5000, 3))
+    boxes = np.array([[20, 2, 0, 4, 2, 2, 0], [35, -8, 0, 4, 2, 2, 1]], float)
+    extent = page_extent(boxes, points, 0.4, 1.0)
+    corners = np.concatenate([*(box_corners(box) for box in boxes), np.zeros((1, 3))])
+    assert inside_extent(corners, extent).all()
+    # No point is behind the sensor, so hardly any ground there is shown.
+    assert -2.5 < extent[0] < 0
+    assert 0.4 <= (extent[3] - extent[2]) / (extent[1] - extent[0]) <= 1
+    flat = page_extent(boxes, points, 0.9, 1.0)
+    assert flat[3] - flat[2] == pytest.approx(0.9 * (flat[1] - flat[0]))
+    wide = page_extent(boxes, points, 0.1, 0.4)
+    assert wide[3] - wide[2] == pytest.approx(0.4 * (wide[1] - wide[0]))
+    assert wide[0] == pytest.approx(point_extent(points)[0])
+    nothing = page_extent(boxes[:0], points[:0], 0.4, 1.0)
+    np.testing.assert_allclose(nothing, [-15, 15, -6, 6])
 
 
 @pytest.mark.parametrize('box', random_boxes(12, seed=5))

@@ -201,8 +201,18 @@ def draw_scale_bar(axes: Axes, style: Style) -> float:
     return length
 
 
-def draw_colour_bar(canvas: Canvas, left: float, top: float, width: float, height: float) -> None:
-    """Draws the colour scale, upright if it is higher than wide, at inches from the upper left."""
+def draw_colour_bar(
+    canvas: Canvas,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    meaning: str = 'saliency',
+) -> None:
+    """Draws the colour scale at inches from the upper left corner.
+
+    It is upright if higher than wide; otherwise ``meaning`` stands before it.
+    """
     style, upright = canvas.style, height > width
     axes = canvas.axes(left, top, width, height)
     ramp = colours(np.linspace(0, 1, 256), style)[None]
@@ -214,7 +224,7 @@ def draw_colour_bar(canvas: Canvas, left: float, top: float, width: float, heigh
     # A ramp without an outline would not end visibly on a background of its last colour.
     axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=style.muted, linewidth=0.5))
     font = style.font(-1)
-    for position, label in ((0, '0' if upright else 'saliency  0'), (1, 'max')):
+    for position, label in ((0, '0' if upright else f'{meaning}  0'), (1, 'max')):
         if upright:
             axes.text(1.5, position, label, ha='left', va=('bottom', 'top')[position], **font)
         else:

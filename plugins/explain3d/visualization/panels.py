@@ -64,13 +64,13 @@ def global_view(
     if view not in ('perspective', 'bev'):
         raise UnknownNameError(f"Unknown view {view!r}: expected 'perspective' or 'bev'.")
     if view == 'bev':
-        return bev_figure(scene, values, title, None, extent, width, style)
+        return bev_figure(scene, values, title, None, extent, width, style, 'activation')
     header, height = 0.28, 0.5 * width
     canvas = Canvas(width, header + height, style)
     axes = canvas.axes(0, header, width, height)
     draw_scene(axes, scene, values, fit_extent(scene, extent, 0.4, 1.1), style)
     canvas.text(0.08, header / 2, title, **style.font(1))
-    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09)
+    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09, 'activation')
     return canvas.figure
 
 
@@ -157,7 +157,7 @@ def concept_panel(
     strength = concepts.sum(1)
     share = strength / strength.sum() if strength.sum() > 0 else strength
     order = np.argsort(-share, kind='stable')[:limit]
-    limits = fit_extent(scene, extent, 0.4, 1.1)
+    limits = fit_extent(scene, extent, 0.4, 0.8)
     rows = -(-len(order) // columns)
     header, label, gap = 0.28, 0.17, 0.06
     cell = (width - gap * (columns - 1)) / columns
@@ -174,7 +174,7 @@ def concept_panel(
         count = f'{len(order)} of {len(concepts)} concepts by their share of the activation'
         title = join_title(explanation.frame_id, explanation.method, count)
     canvas.text(0.08, header / 2, title, **style.font(1))
-    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09)
+    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09, 'activation')
     return canvas.figure
 
 
