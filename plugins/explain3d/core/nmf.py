@@ -1,0 +1,340 @@
+"""Non-negative matrix factorisation F ~ H W (Eq. 2 and 3 of FFAM) on the features' own device.
+
+``nmf_updates`` has the steps, ``nmf_init`` the starting points. Several frames are factorised at
+once by padding them with rows of zeros, whose weights are zero and which change nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, UnknownNameError
+from .nmf_init import fill_zeros, nndsvd, random_factors
+from .nmf_updates import Step, objective, quotient, steps
+from .normalize import full_precision, require_finite
+
+LOSSES = ('frobenius', 'kl')
+SOLVERS = {'frobenius': ('hals', 'mu'), 'kl': ('mu',)}
+INITS = ('nndsvd', 'random')
+NEGATIVE_POLICIES = ('refuse', 'shift', 'clip')
+
+#: Iterations between two looks at the objective, each of which waits for the device.
+CHECK_EVERY = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Factorization:
+    """The factors of one frame and how they were found.
+
+    Attributes:
+        H: (M, r) weight of each concept in each row, >= 0.
+        W: (r, C) concept vectors, >= 0.
+        loss: ``'frobenius'`` or ``'kl'``.
+        iterations: Iterations done.
+        converged: Whether the tolerance was met within the iterations allowed.
+        objective: ``|F - H W|^2 / 2`` or the Kullback-Leibler divergence, at the end.
+        residual: ``|F - H W| / |F|`` in the Frobenius norm, whatever the loss; 0 where F is 0.
+        history: The objective at the start and at each check.
+    """
+
+    H: Tensor
+    W: Tensor
+    loss: str
+    iterations: int
+    converged: bool
+    objective: float
+    residual: float
+    history: tuple[float, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """Number of concepts."""
+        return self.W.shape[0]
+
+    def normalized(self) -> Factorization:
+        """Returns the factors with concept vectors of unit Euclidean norm and the same product.
+
+        A concept vector of zeros contributes nothing: its weights become zero.
+        """
+        norm = self.W.norm(dim=1)
+        return replace(self, H=self.H * norm, W=quotient(self.W, norm[:, None]))
+
+    def info(self) -> dict[str, float | int | bool | str]:
+        """Returns what a result file keeps of the factorisation, as plain data."""
+        return {
+            'nmf_loss': self.loss,
+            'nmf_rank': self.rank,
+            'nmf_iterations': self.iterations,
+            'nmf_converged': self.converged,
+            'nmf_objective': self.objective,
+            'nmf_residual': self.residual,
+        }
+
+
+def make_nonnegative(features: Tensor, policy: str = 'refuse') -> Tensor:
+    """Returns features that can be factorised.
+
+    Args:
+        features: (M, C) features.
+        policy: What to do if some are negative: ``'refuse'``, ``'clip'`` at zero, or ``'shift'``
+            each channel by its minimum. ``'shift'`` shifts every channel, also one whose minimum
+            is positive, as the released code of FFAM does.
+
+    Returns:
+        (M, C) features >= 0; ``features`` itself where nothing had to be done.
+
+    Raises:
+        InputError: If features are negative under ``'refuse'``.
+        UnknownNameError: If the policy is unknown.
+    """
+    _require(policy, NEGATIVE_POLICIES, 'policy for negative features')
+    if features.numel() == 0:
+        return features
+    if policy == 'shift':
+        return features - features.amin(dim=0)
+    if policy == 'clip':
+        return features.clamp(min=0)
+    lowest = features.amin().item()
+    if lowest < 0:
+        raise InputError(
+            f'Expected features >= 0 to factorise, received values down to {lowest:.4g}: choose a '
+            f"layer that ends in a ReLU, or set negative='shift' (by each channel's minimum) or "
+            f"negative='clip' (at zero)."
+        )
+    return features
+
+
+def factorize(
+    features: Tensor,
+    rank: int,
+    *,
+    loss: str = 'frobenius',
+    init: str = 'nndsvd',
+    solver: str | None = None,
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    seed: int = 0,
+    W: Tensor | None = None,
+    fixed: bool = False,
+) -> Factorization:
+    """Factorises non-negative features into concepts: F ~ H W, H and W >= 0 (Eq. 2 of FFAM).
+
+    The result is determined by the arguments. It is converged when, over ``CHECK_EVERY``
+    iterations, the square root of the objective fell by no more than ``tol`` times its value at the
+    start. With ``tol=0`` exactly ``max_iter`` iterations are done.
+
+    Args:
+        features: (M, C) features F, finite and >= 0. Half precision is computed in float32.
+        rank: Number r of concepts. Above min(M, C) only ``init='random'`` can start it.
+        loss: ``'frobenius'`` (Eq. 2) or ``'kl'``, the generalised Kullback-Leibler divergence.
+        init: ``'nndsvd'`` (Boutsidis and Gallopoulos, 2008; no random numbers) or ``'random'``
+            (absolute values of normal numbers, drawn on the CPU so that devices agree).
+        solver: ``'hals'`` (Frobenius only, the default there) or ``'mu'``.
+        max_iter: Most iterations.
+        tol: Tolerance of the test for convergence.
+        seed: Seed of ``init='random'``.
+        W: (rank, C) concepts to start from in place of ``init``; H is then fitted to them first.
+        fixed: Leave ``W`` as it is and solve for H alone: a dictionary carried through a sequence.
+
+    Returns:
+        The factors, on the device of ``features``, in its dtype (float32 for half precision), and
+        as the solver left them: see ``Factorization.normalized``.
+
+    Raises:
+        InputError: If features are negative or not finite, or shapes or numbers do not fit.
+        UnknownNameError: If a loss, solver or initialisation is unknown.
+    """
+    return factorize_batch(
+        [features], rank, loss=loss, init=init, solver=solver, max_iter=max_iter, tol=tol,
+        seed=seed, W=W, fixed=fixed,
+    )[0]  # fmt: skip
+
+
+@torch.no_grad()
+def factorize_batch(
+    frames: Sequence[Tensor],
+    rank: int,
+    *,
+    loss: str = 'frobenius',
+    init: str = 'nndsvd',
+    solver: str | None = None,
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    seed: int = 0,
+    W: Tensor | None = None,
+    fixed: bool = False,
+) -> list[Factorization]:
+    """Factorises several frames at once, each for itself; see ``factorize``.
+
+    Frames are padded with rows of zeros. Each stops at its own iteration, and the result of each is
+    that of ``factorize`` to rounding.
+
+    Args:
+        frames: (M_b, C) features of each frame, of one width, dtype and device.
+        rank: As in ``factorize``, and so are the other arguments.
+        loss: See there.
+        init: See there.
+        solver: See there.
+        max_iter: See there.
+        tol: See there.
+        seed: See there; every frame starts with the same numbers.
+        W: See there; one dictionary for all frames.
+        fixed: See there.
+
+    Returns:
+        One result a frame.
+
+    Raises:
+        InputError: As ``factorize``.
+        UnknownNameError: As ``factorize``.
+    """
+    _require(loss, LOSSES, 'loss')
+    solver = solver or SOLVERS[loss][0]
+    _require(solver, SOLVERS[loss], f'solver for the loss {loss!r}')
+    _require(init, INITS, 'initialisation')
+    frames = [_checked(frame) for frame in frames]
+    _check_numbers(rank, max_iter, fixed, W)
+    if W is not None:
+        W = _checked_dictionary(W, rank, frames)
+    results: list[Factorization | None] = [_if_trivial(f, rank, loss, W) for f in frames]
+    todo = [index for index, result in enumerate(results) if result is None]
+    if not todo:
+        return results
+    if W is None and init == 'nndsvd':
+        _check_rank(rank, min(min(frames[index].shape) for index in todo))
+
+    features = torch.nn.utils.rnn.pad_sequence([frames[index] for index in todo], batch_first=True)
+    update_both, update_weights = steps(loss, solver)
+    # A host's autocast would silently run these products in half precision.
+    with torch.autocast(features.device.type, enabled=False):
+        if W is not None:
+            W = W.expand(len(todo), -1, -1).clone()
+            H = _first_weights(features, W)
+            iterations = max_iter if fixed else CHECK_EVERY
+            solved = _solve(features, H, W, update_weights, loss, iterations, tol)
+            H = torch.stack([s.H for s in solved])
+        else:
+            lengths = [len(frames[index]) for index in todo]
+            H, W = _start(features, lengths, rank, init, solver, seed)
+        if not fixed:
+            solved = _solve(features, H, W, update_both, loss, max_iter, tol)
+    for index, result in zip(todo, solved, strict=True):
+        M = frames[index].shape[0]
+        # HALS leaves the weights of a concept of zeros as they were: they mean nothing.
+        alive = result.W.any(dim=1, keepdim=True)
+        results[index] = replace(result, H=(result.H[:, :M] * alive).T.contiguous())
+    return results
+
+
+def _solve(
+    F: Tensor, H: Tensor, W: Tensor, step: Step, loss: str, max_iter: int, tol: float
+) -> list[Factorization]:
+    """Repeats ``step`` until each frame has converged; returns H as (r, M)."""
+    values = objective(F, H, W, loss).tolist()
+    histories = [[value] for value in values]
+    results: list[Factorization | None] = [None] * len(values)
+    active = list(range(len(values)))
+    for iteration in range(1, max_iter + 1):
+        step(F, H, W)
+        last = iteration == max_iter
+        if iteration % CHECK_EVERY and not last:
+            continue
+        values = objective(F, H, W, loss).tolist()
+        going = []
+        for place, frame in enumerate(active):
+            history = histories[frame]
+            history.append(values[place])
+            fell = history[-2] ** 0.5 - history[-1] ** 0.5
+            converged = tol > 0 and fell <= tol * history[0] ** 0.5
+            if converged or last:
+                residual = _residual(F[place], H[place], W[place])
+                results[frame] = Factorization(
+                    H[place], W[place], loss, iteration, converged,
+                    values[place], residual, tuple(history),
+                )  # fmt: skip
+            else:
+                going.append(place)
+        if not going:
+            break
+        if len(going) < len(active):
+            active = [active[place] for place in going]
+            F, H, W = F[going], H[going], W[going]
+    return results
+
+
+def _start(
+    F: Tensor, lengths: Sequence[int], rank: int, init: str, solver: str, seed: int
+) -> tuple[Tensor, Tensor]:
+    if init == 'random':
+        return random_factors(F, lengths, rank, seed)
+    H, W = nndsvd(F, rank)
+    # A multiplicative update cannot leave zero.
+    return (H, W) if solver == 'hals' else fill_zeros(H, W, lengths)
+
+
+def _first_weights(F: Tensor, W: Tensor) -> Tensor:
+    """Returns (B, r, M) equal weights for all concepts that give each row of F its sum."""
+    return quotient(F.sum(dim=-1), W.sum(dim=(-2, -1))[:, None])[:, None].repeat(1, W.shape[1], 1)
+
+
+def _residual(F: Tensor, H: Tensor, W: Tensor) -> float:
+    return ((F - H.mT @ W).norm() / F.norm()).item()
+
+
+def _if_trivial(F: Tensor, rank: int, loss: str, W: Tensor | None) -> Factorization | None:
+    """Returns the factors of a frame without rows or of zeros; ``None`` for all others."""
+    if F.numel() and F.any():
+        return None
+    H = F.new_zeros(F.shape[0], rank)
+    W = F.new_zeros(rank, F.shape[1]) if W is None else W.clone()
+    return Factorization(H, W, loss, 0, True, 0.0, 0.0, (0.0,))
+
+
+def _checked(features: Tensor) -> Tensor:
+    """Returns (M, C) features in a dtype to compute in, or raises what is wrong with them."""
+    if features.ndim != 2 or not features.is_floating_point():
+        raise InputError(
+            f'Expected floating-point features of shape (M, C), received {features.dtype} of shape '
+            f'{tuple(features.shape)}: pass one row per voxel.'
+        )
+    features = full_precision(features)
+    require_finite(features, 'feature')
+    return make_nonnegative(features)
+
+
+def _checked_dictionary(W: Tensor, rank: int, frames: Sequence[Tensor]) -> Tensor:
+    width = frames[0].shape[1] if frames else W.shape[-1]
+    if tuple(W.shape) != (rank, width):
+        raise InputError(
+            f'Expected a dictionary of shape (rank, C) = ({rank}, {width}), received '
+            f'{tuple(W.shape)}: use one made with the same layer and rank.'
+        )
+    W = _checked(W)
+    return W.to(frames[0]) if frames else W
+
+
+def _check_numbers(rank: int, max_iter: int, fixed: bool, W: Tensor | None) -> None:
+    if rank < 1 or max_iter < 1:
+        raise InputError(
+            f'Expected at least one concept and one iteration, received rank={rank} and '
+            f'max_iter={max_iter}.'
+        )
+    if fixed and W is None:
+        raise InputError('Expected a dictionary W with fixed=True, received none: pass W.')
+
+
+def _check_rank(rank: int, largest: int) -> None:
+    if rank > largest:
+        raise InputError(
+            f"Expected rank <= min(M, C) = {largest} with init='nndsvd', received {rank}: lower "
+            f"the rank or use init='random'."
+        )
+
+
+def _require(name: str, known: Sequence[str], kind: str) -> None:
+    if name not in known:
+        raise UnknownNameError(f'Unknown {kind} {name!r}: expected one of {list(known)}.')
