@@ -14,10 +14,15 @@ from .version import __version__
 if TYPE_CHECKING:
     from .adapters.mmdet3d.api import explain
     from .core.results import load
+    from .locations import config_path
 
-__all__ = ['__version__', 'explain', 'load']
+__all__ = ['__version__', 'config_path', 'explain', 'load']
 
-_LAZY = {'explain': '.adapters.mmdet3d.api', 'load': '.core.results'}
+_LAZY = {
+    'config_path': '.locations',
+    'explain': '.adapters.mmdet3d.api',
+    'load': '.core.results',
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -229,7 +229,7 @@ def test_any_flipped_byte_is_found_or_harmless(tmp_path):
     path = results.save(tmp_path / 'a.npz', explanation)
     data = bytearray(path.read_bytes())
     refused = 0
-    positions = range(0, len(data), 5)
+    positions = range(0, len(data), 11)
     for position in positions:
         for mask in (0x01, 0x80):
             data[position] ^= mask

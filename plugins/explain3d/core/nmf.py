@@ -1,21 +1,12 @@
 """Non-negative matrix factorisation F ~ H W (Eq. 2 and 3 of FFAM) on the features' own device.
 
-Three updates, each of which never increases its objective:
-
-* ``hals`` (Frobenius): hierarchical alternating least squares, exact minimisation over one concept
-  at a time (Cichocki and Phan, 2009). It works on the Gram matrices ``F W^T`` and ``W W^T``, which
-  are small because a layer has few channels.
-* ``mu`` (Frobenius or Kullback-Leibler): the multiplicative updates of Lee and Seung (2001).
-
-In every iteration the dictionary ``W`` is updated first and the weights ``H`` last, so that ``H``
-fits the dictionary it is returned with. Factors are kept as ``(B, r, M)`` and ``(B, r, C)``: one
-concept's weights are contiguous, and a batch of frames is one more axis. Rows of zeros, with which
-shorter frames are padded, have weights of zero under each update and change nothing else.
+``nmf_updates`` has the steps, ``nmf_init`` the starting points. Several frames are factorised at
+once by padding them with rows of zeros, whose weights are zero and which change nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +14,8 @@ from torch import Tensor
 
 from .errors import InputError, UnknownNameError
 from .nmf_init import fill_zeros, nndsvd, random_factors
-from .normalize import require_finite
+from .nmf_updates import Step, objective, quotient, steps
+from .normalize import full_precision, require_finite
 
 LOSSES = ('frobenius', 'kl')
 SOLVERS = {'frobenius': ('hals', 'mu'), 'kl': ('mu',)}
@@ -32,8 +24,6 @@ NEGATIVE_POLICIES = ('refuse', 'shift', 'clip')
 
 #: Iterations between two looks at the objective, each of which waits for the device.
 CHECK_EVERY = 10
-
-Step = Callable[[Tensor, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +61,7 @@ class Factorization:
         A concept vector of zeros contributes nothing: its weights become zero.
         """
         norm = self.W.norm(dim=1)
-        inverse = torch.where(norm > 0, norm.reciprocal(), 0)
-        return replace(self, H=self.H * norm, W=self.W * inverse[:, None])
+        return replace(self, H=self.H * norm, W=quotient(self.W, norm[:, None]))
 
     def info(self) -> dict[str, float | int | bool | str]:
         """Returns what a result file keeps of the factorisation, as plain data."""
@@ -219,109 +208,26 @@ def factorize_batch(
         _check_rank(rank, min(min(frames[index].shape) for index in todo))
 
     features = torch.nn.utils.rnn.pad_sequence([frames[index] for index in todo], batch_first=True)
-    update_both, update_weights = _steps(loss, solver)
+    update_both, update_weights = steps(loss, solver)
     # A host's autocast would silently run these products in half precision.
     with torch.autocast(features.device.type, enabled=False):
         if W is not None:
             W = W.expand(len(todo), -1, -1).clone()
             H = _first_weights(features, W)
-            step, iterations = (update_weights, max_iter) if fixed else (update_weights, 10)
-            solved = _solve(features, H, W, step, loss, iterations, tol)
+            iterations = max_iter if fixed else CHECK_EVERY
+            solved = _solve(features, H, W, update_weights, loss, iterations, tol)
             H = torch.stack([s.H for s in solved])
         else:
-            H, W = _start(features, rank, init, solver, seed)
+            lengths = [len(frames[index]) for index in todo]
+            H, W = _start(features, lengths, rank, init, solver, seed)
         if not fixed:
             solved = _solve(features, H, W, update_both, loss, max_iter, tol)
     for index, result in zip(todo, solved, strict=True):
         M = frames[index].shape[0]
-        results[index] = replace(result, H=result.H[:, :M].T.contiguous())
+        # HALS leaves the weights of a concept of zeros as they were: they mean nothing.
+        alive = result.W.any(dim=1, keepdim=True)
+        results[index] = replace(result, H=(result.H[:, :M] * alive).T.contiguous())
     return results
-
-
-def hals(X: Tensor, A: Tensor, G: Tensor) -> None:
-    """Minimises ``|F - X^T Y|`` over X >= 0, one row of X after the other, in place.
-
-    A row whose factor is zero (``G`` has a zero on its diagonal) has no influence on the objective
-    and is left as it is, so that the concept can come back when the other factor does.
-
-    Args:
-        X: (B, r, n) the factor to update.
-        A: (B, r, n) product of the other factor and the features.
-        G: (B, r, r) Gram matrix of the other factor.
-    """
-    diagonal = G.diagonal(dim1=-2, dim2=-1)
-    inverse = torch.where(diagonal > 0, diagonal.reciprocal(), 0)
-    # A step is x_j + (a_j - G_j X) / G_jj: with the rows of G divided once, one product remains.
-    scaled_A, scaled_G = A * inverse[..., None], G * inverse[..., None]
-    for j in range(X.shape[-2]):
-        row = torch.baddbmm(scaled_A[:, j : j + 1], scaled_G[:, j : j + 1], X, alpha=-1)
-        X[:, j : j + 1].add_(row).clamp_(min=0)
-
-
-def mu_frobenius(X: Tensor, A: Tensor, G: Tensor) -> None:
-    """Updates X in place by the multiplicative rule ``X * A / (G X)``; arguments as in ``hals``."""
-    X.mul_(_quotient(A, G @ X))
-
-
-def mu_kl(X: Tensor, Y: Tensor, F: Tensor) -> None:
-    """Updates X in place by the multiplicative rule of the Kullback-Leibler divergence.
-
-    A product of zero is raised to a floor, the square root of the smallest normal number, so that
-    the quotient stays finite; every term it enters is multiplied by a zero. A row of X whose factor
-    is zero becomes zero.
-
-    Args:
-        X: (B, r, n) the factor to update.
-        Y: (B, r, m) the other factor.
-        F: (B, n, m) features.
-    """
-    ratio = F / (X.mT @ Y).clamp_(min=_floor(F))
-    X.mul_(_quotient(Y @ ratio.mT, Y.sum(dim=-1, keepdim=True)))
-
-
-def objective(F: Tensor, H: Tensor, W: Tensor, loss: str) -> Tensor:
-    """Returns the value that is minimised.
-
-    Args:
-        F: (B, M, C) features.
-        H: (B, r, M) weights.
-        W: (B, r, C) concepts.
-        loss: ``'frobenius'`` or ``'kl'``. A feature whose product is 0 is charged at the floor of
-            ``mu_kl``: a large divergence in place of an infinite one.
-
-    Returns:
-        (B,) ``|F - H^T W|^2 / 2`` or the divergence, in float64.
-    """
-    product = H.mT @ W
-    if loss == 'frobenius':
-        return _sum((F - product).square_()) / 2
-    divergence = torch.xlogy(F, F / product.clamp(min=_floor(F)))
-    return _sum(divergence.sub_(F).add_(product)).clamp_(min=0)
-
-
-def _steps(loss: str, solver: str) -> tuple[Step, Step]:
-    """Returns the steps that update both factors, and the weights alone."""
-    if loss == 'kl':
-
-        def dictionary(F: Tensor, H: Tensor, W: Tensor) -> None:
-            mu_kl(W, H, F.mT)
-
-        def weights(F: Tensor, H: Tensor, W: Tensor) -> None:
-            mu_kl(H, W, F)
-    else:
-        rule = hals if solver == 'hals' else mu_frobenius
-
-        def dictionary(F: Tensor, H: Tensor, W: Tensor) -> None:
-            rule(W, H @ F, H @ H.mT)
-
-        def weights(F: Tensor, H: Tensor, W: Tensor) -> None:
-            rule(H, W @ F.mT, W @ W.mT)
-
-    def both(F: Tensor, H: Tensor, W: Tensor) -> None:
-        dictionary(F, H, W)
-        weights(F, H, W)
-
-    return both, weights
 
 
 def _solve(
@@ -360,33 +266,19 @@ def _solve(
     return results
 
 
-def _start(F: Tensor, rank: int, init: str, solver: str, seed: int) -> tuple[Tensor, Tensor]:
+def _start(
+    F: Tensor, lengths: Sequence[int], rank: int, init: str, solver: str, seed: int
+) -> tuple[Tensor, Tensor]:
     if init == 'random':
-        return random_factors(F, rank, seed)
+        return random_factors(F, lengths, rank, seed)
     H, W = nndsvd(F, rank)
     # A multiplicative update cannot leave zero.
-    return (H, W) if solver == 'hals' else fill_zeros(F, H, W)
+    return (H, W) if solver == 'hals' else fill_zeros(H, W, lengths)
 
 
 def _first_weights(F: Tensor, W: Tensor) -> Tensor:
     """Returns (B, r, M) equal weights for all concepts that give each row of F its sum."""
-    return _quotient(F.sum(dim=-1), W.sum(dim=(-2, -1))[:, None])[:, None].repeat(
-        1, W.shape[1], 1
-    )
-
-
-def _quotient(a: Tensor, b: Tensor) -> Tensor:
-    """Returns a / b, and 0 where b is 0."""
-    return torch.where(b > 0, a / b, 0)
-
-
-def _floor(F: Tensor) -> float:
-    return torch.finfo(F.dtype).tiny ** 0.5
-
-
-def _sum(values: Tensor) -> Tensor:
-    """Returns the sum over the last two axes; the longer one, the rows, in float64."""
-    return values.sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+    return quotient(F.sum(dim=-1), W.sum(dim=(-2, -1))[:, None])[:, None].repeat(1, W.shape[1], 1)
 
 
 def _residual(F: Tensor, H: Tensor, W: Tensor) -> float:
@@ -409,8 +301,7 @@ def _checked(features: Tensor) -> Tensor:
             f'Expected floating-point features of shape (M, C), received {features.dtype} of shape '
             f'{tuple(features.shape)}: pass one row per voxel.'
         )
-    if features.dtype in (torch.float16, torch.bfloat16):
-        features = features.float()
+    features = full_precision(features)
     require_finite(features, 'feature')
     return make_nonnegative(features)
 

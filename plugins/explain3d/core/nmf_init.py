@@ -1,18 +1,24 @@
-"""Where the factorisation starts. Factors are (B, r, M) and (B, r, C) as in ``nmf``."""
+"""Where the factorisation starts. Factors are (B, r, M) and (B, r, C) as in ``nmf_updates``."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
-def random_factors(features: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+def random_factors(
+    features: Tensor, lengths: Sequence[int], rank: int, seed: int
+) -> tuple[Tensor, Tensor]:
     """Returns the absolute values of standard normal numbers.
 
-    They are drawn on the CPU: generators of different devices give different numbers.
+    They are drawn on the CPU, as generators of different devices give different numbers, and for
+    every frame afresh, so that a frame's numbers do not depend on the others.
 
     Args:
-        features: (B, M, C) features; every frame gets the same numbers, rows of zeros get zeros.
+        features: (B, M, C) features.
+        lengths: Rows of each frame; the others are padding, whose weights are zero.
         rank: Number r of concepts.
         seed: Seed of the generator.
 
@@ -20,12 +26,12 @@ def random_factors(features: Tensor, rank: int, seed: int) -> tuple[Tensor, Tens
         (B, r, M) weights and (B, r, C) concepts.
     """
     B, M, C = features.shape
-    generator = torch.Generator().manual_seed(seed)
-    # The dictionary and then row after row: a frame's numbers do not depend on its padding.
-    W = torch.randn(rank, C, generator=generator, dtype=torch.float64).abs().to(features)
-    H = torch.randn(M, rank, generator=generator, dtype=torch.float64).abs().to(features)
-    occupied = features.any(dim=-1)[:, None]
-    return H.T * occupied, W.repeat(B, 1, 1)
+    H, W = features.new_zeros(B, rank, M), features.new_empty(B, rank, C)
+    for b, length in enumerate(lengths):
+        generator = torch.Generator().manual_seed(seed)
+        W[b] = torch.randn(rank, C, generator=generator, dtype=torch.float64).abs()
+        H[b, :, :length] = torch.randn(rank, length, generator=generator, dtype=torch.float64).abs()
+    return H, W
 
 
 def nndsvd(features: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -58,15 +64,24 @@ def nndsvd(features: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return (u * scale).to(features.dtype), (v * concept_scale).to(features.dtype)
 
 
-def fill_zeros(features: Tensor, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-    """Replaces the zeros of both factors by the mean feature: the variant called NNDSVDa.
+def fill_zeros(H: Tensor, W: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Replaces the zeros of each factor by its mean, for updates that cannot leave zero.
 
-    Rows of zeros of ``features`` keep weights of zero.
+    NNDSVDa takes the mean of the features; the factor's own scales as the factor does.
+
+    Args:
+        H: (B, r, M) weights.
+        W: (B, r, C) concepts.
+        lengths: Rows of each frame; the weights of the others stay zero.
+
+    Returns:
+        The factors.
     """
-    occupied = features.any(dim=-1)[:, None]
-    mean = features.sum(dim=(-2, -1)) / (occupied.sum(dim=(-2, -1)) * features.shape[-1])
-    mean = mean[:, None, None]
-    return torch.where(H > 0, H, mean) * occupied, torch.where(W > 0, W, mean)
+    rows = torch.tensor(lengths, device=H.device)[:, None, None]
+    real = torch.arange(H.shape[2], device=H.device) < rows
+    mean_H = H.sum(dim=(1, 2), keepdim=True) / (rows * H.shape[1])
+    mean_W = W.mean(dim=(1, 2), keepdim=True)
+    return torch.where(H > 0, H, mean_H) * real, torch.where(W > 0, W, mean_W)
 
 
 def _fix_signs(V: Tensor) -> Tensor:

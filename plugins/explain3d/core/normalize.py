@@ -45,3 +45,8 @@ def require_finite(values: Tensor, what: str) -> None:
             f'infinite: look for an overflow (half precision, a diverged checkpoint) where the '
             f'{what} comes from.'
         )
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Returns half-precision values as float32, and all others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -23,6 +23,21 @@ from .structures import ATTRIBUTES, BOX_ATTRIBUTES
 COMBINATIONS = ('sum', 'abs')
 
 
+def _require_known(name: Any, known: Iterable[str], kind: str) -> None:
+    known = list(known)
+    if name in known:
+        return
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f' Did you mean {close[0]!r}?' if close else ''
+    raise UnknownNameError(f'Unknown {kind} {name!r}: expected one of {sorted(known)}.{hint}')
+
+
+def _refuse_duplicates(names: Sequence[str], prefix: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f'{prefix} {twice[0]!r} twice: name each once.')
+
+
 @dataclass(frozen=True)
 class Target:
     """A named scalar of a detection.
@@ -136,18 +151,3 @@ def _as_list(spec: Any) -> list:
 
 def _names() -> list[str]:
     return sorted(PREDEFINED)
-
-
-def _require_known(name: Any, known: Iterable[str], kind: str) -> None:
-    known = list(known)
-    if name in known:
-        return
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f' Did you mean {close[0]!r}?' if close else ''
-    raise UnknownNameError(f'Unknown {kind} {name!r}: expected one of {sorted(known)}.{hint}')
-
-
-def _refuse_duplicates(names: Sequence[str], prefix: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f'{prefix} {twice[0]!r} twice: name each once.')

@@ -23,7 +23,7 @@ from .draw import (
     draw_sensor,
     panel_width,
 )
-from .geometry import box_extent, inside_extent, point_extent
+from .geometry import inside_extent, page_extent
 from .scene import Scene, check_detection, saliency_of, target_of
 from .style import Canvas, Style, join_title, style_of
 
@@ -71,6 +71,7 @@ def bev_figure(
     extent: Sequence[float] | str,
     width: float,
     style: Style,
+    meaning: str = 'saliency',
 ) -> Figure:
     """Draws any (N,) map in [0, 1] from above, with title and colour bar; see ``bev``."""
     extent = fit_extent(scene, extent, 0.4, 1.1)
@@ -80,7 +81,7 @@ def bev_figure(
     axes = canvas.axes(0, header, width, height)
     draw_bev(axes, scene, values, extent, style, detection)
     canvas.text(0.08, header / 2, title, **style.font(1))
-    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09)
+    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09, meaning)
     return canvas.figure
 
 
@@ -126,7 +127,8 @@ def draw_bev(
         draw_rings(axes, extent, style)
         draw_bev_boxes(axes, scene.truth, style.truth, dashed=True, width=0.8, gid='truth')
         draw_scale_bar(axes, style)
-        draw_legend(axes, style, truth=len(scene.truth) > 0)
+        if len(scene.truth):
+            draw_legend(axes, style)
         order = scene.best(MAX_CAPTIONS) if detection is None else [detection]
         draw_captions(axes, scene.boxes, scene.captions, order, style)
         if len(scene.boxes) and not values.any():
@@ -147,31 +149,21 @@ def fit_extent(
     Args:
         scene: Points and boxes.
         extent: As for ``bev``; numbers are returned unchanged.
-        flattest: Least height over width; smaller ones grow to it.
-        tallest: Largest height over width; larger ones are widened.
+        flattest: Least height over width.
+        tallest: Largest height over width.
 
     Raises:
         InputError: If it is neither a known word nor four numbers in order.
     """
     if isinstance(extent, str) and extent in ('boxes', 'points'):
-        boxes = np.concatenate((scene.boxes, scene.truth))
-        by_boxes = extent == 'boxes' and len(boxes)
-        return _reshaped(
-            box_extent(boxes) if by_boxes else point_extent(scene.points), flattest, tallest
-        )
+        boxes = np.concatenate((scene.boxes, scene.truth))[: None if extent == 'boxes' else 0]
+        return page_extent(boxes, scene.points, flattest, tallest)
     numbers = np.array([] if isinstance(extent, str) else extent, np.float64)
     if numbers.shape != (4,) or numbers[0] >= numbers[1] or numbers[2] >= numbers[3]:
         raise InputError(
             f"extent is {extent!r}: expected 'boxes', 'points', or (x_min, x_max, y_min, y_max)."
         )
     return numbers
-
-
-def _reshaped(extent: np.ndarray, flattest: float, tallest: float) -> np.ndarray:
-    width, height = extent[1] - extent[0], extent[3] - extent[2]
-    more_width = max(height / tallest - width, 0) / 2
-    more_height = max(flattest * width - height, 0) / 2
-    return extent + (-more_width, more_width, -more_height, more_height)
 
 
 def describe(explanation: Explanation, detection: int | None, target: str | None) -> str:

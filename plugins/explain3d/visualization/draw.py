@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
@@ -202,11 +201,21 @@ def draw_scale_bar(axes: Axes, style: Style) -> float:
     return length
 
 
-def draw_colour_bar(canvas: Canvas, left: float, top: float, width: float, height: float) -> None:
-    """Draws the colour scale, upright if it is higher than wide, at inches from the upper left."""
+def draw_colour_bar(
+    canvas: Canvas,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    meaning: str = 'saliency',
+) -> None:
+    """Draws the colour scale at inches from the upper left corner.
+
+    It is upright if higher than wide; otherwise ``meaning`` stands before it.
+    """
     style, upright = canvas.style, height > width
     axes = canvas.axes(left, top, width, height)
-    ramp = TURBO(np.linspace(0, 1, 256))[None]
+    ramp = colours(np.linspace(0, 1, 256), style)[None]
     axes.imshow(
         ramp.transpose(1, 0, 2) if upright else ramp,
         aspect='auto', origin='lower', extent=(0, 1, 0, 1), interpolation='nearest',
@@ -215,7 +224,7 @@ def draw_colour_bar(canvas: Canvas, left: float, top: float, width: float, heigh
     # A ramp without an outline would not end visibly on a background of its last colour.
     axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=style.muted, linewidth=0.5))
     font = style.font(-1)
-    for position, label in ((0, '0' if upright else 'saliency  0'), (1, 'max')):
+    for position, label in ((0, '0' if upright else f'{meaning}  0'), (1, 'max')):
         if upright:
             axes.text(1.5, position, label, ha='left', va=('bottom', 'top')[position], **font)
         else:
@@ -232,21 +241,26 @@ def draw_remark(axes: Axes, text: str, style: Style) -> None:
     )  # fmt: skip
 
 
-def draw_legend(axes: Axes, style: Style, *, truth: bool) -> None:
-    """Names the box colours in the upper right corner; only needed with annotated boxes."""
-    if not truth:
-        return
-    handles = [
-        Line2D([], [], color=style.detection, linewidth=1.2, label='detection'),
-        Line2D([], [], color=style.truth, linewidth=1.0, linestyle=DASHES, label='annotation'),
-    ]
-    font = {'size': style.font_size - 1, 'family': 'DejaVu Sans'}
-    legend = axes.legend(
-        handles=handles, loc='upper right', prop=font, labelcolor=style.text, frameon=True,
-        facecolor=style.background, edgecolor='none', framealpha=0.8, borderaxespad=0.2,
-        handlelength=1.8, ncols=2, columnspacing=1.0,
-    )  # fmt: skip
-    legend.set_zorder(Z_TEXT)
+def draw_legend(axes: Axes, style: Style) -> None:
+    """Names the two colours of boxes in the upper right corner."""
+    renderer, dpi = axes.figure.canvas.get_renderer(), axes.figure.dpi
+    width = panel_width(axes)
+    top = 1 - 0.1 / (width * panel_aspect(axes))
+    right = width - 0.1
+    line = {'transform': axes.transAxes, 'zorder': Z_TEXT, 'path_effects': style.halo}
+    for label, colour, dashes in (
+        ('annotation', style.truth, DASHES),
+        ('detection', style.detection, 'solid'),
+    ):
+        text = axes.text(
+            right / width, top, label, ha='right', va='center', **line, **style.font(-1)
+        )
+        right -= text.get_window_extent(renderer).width / dpi + 0.06
+        axes.plot(
+            [(right - 0.22) / width, right / width], [top, top], color=colour, linewidth=1.2,
+            linestyle=dashes, gid='legend', **line,
+        )  # fmt: skip
+        right -= 0.22 + 0.12
 
 
 def draw_captions(

@@ -126,10 +126,11 @@ def box_extent(boxes: np.ndarray, margin: float = 7.0) -> np.ndarray:
         margin: Metres around them.
 
     Returns:
-        (4,) x_min, x_max, y_min, y_max; at least 40 m each way.
+        (4,) x_min, x_max, y_min, y_max.
     """
     corners = np.concatenate([np.zeros((1, 2)), *(footprint(box) for box in boxes)])
-    return _widened(corners.min(0) - margin, corners.max(0) + margin, 40.0)
+    low, high = corners.min(0) - margin, corners.max(0) + margin
+    return np.array([low[0], high[0], low[1], high[1]])
 
 
 def point_extent(points: np.ndarray) -> np.ndarray:
@@ -141,23 +142,46 @@ def point_extent(points: np.ndarray) -> np.ndarray:
         points: (N, >= 2) metres.
 
     Returns:
-        (4,) x_min, x_max, y_min, y_max; at least 20 m each way.
+        (4,) x_min, x_max, y_min, y_max, with a margin of 2 m.
     """
     finite = points[np.isfinite(points[:, :2]).all(1), :2]
     corners = np.percentile(finite, (0.5, 99.5), axis=0) if len(finite) else np.zeros((1, 2))
-    return _widened(np.minimum(corners.min(0), 0), np.maximum(corners.max(0), 0), 20.0)
+    low, high = np.minimum(corners.min(0), 0) - 2, np.maximum(corners.max(0), 0) + 2
+    return np.array([low[0], high[0], low[1], high[1]])
+
+
+def page_extent(
+    boxes: np.ndarray, points: np.ndarray, flattest: float, tallest: float
+) -> np.ndarray:
+    """Returns the part of the ground to show: boxes and sensor, in a shape that suits a page.
+
+    Args:
+        boxes: (K, 7) boxes; with none, the points decide.
+        points: (N, >= 2) points; where there are none, the margin around the boxes is dropped.
+        flattest: Least height over width; smaller ones grow to it.
+        tallest: Largest height over width; larger ones are widened.
+
+    Returns:
+        (4,) x_min, x_max, y_min, y_max; at least 30 m wide.
+    """
+    limit = extent = point_extent(points)
+    if len(boxes):
+        tight, loose = box_extent(boxes, 1.0), box_extent(boxes)
+        low, high = np.array([1, 0, 1, 0], bool), np.array([0, 1, 0, 1], bool)
+        extent = np.where(low, np.minimum(tight, np.maximum(loose, limit)), loose)
+        extent = np.where(high, np.maximum(tight, np.minimum(loose, limit)), extent)
+    width = max(extent[1] - extent[0], (extent[3] - extent[2]) / tallest, 30.0)
+    height = max(extent[3] - extent[2], flattest * width)
+    x, y = (extent[0] + extent[1]) / 2, (extent[2] + extent[3]) / 2
+    # What had to grow grows forwards, if that is where the points are.
+    x += np.clip(limit[0] - (x - width / 2), 0, max(limit[1] - (x + width / 2), 0))
+    return np.array([x - width / 2, x + width / 2, y - height / 2, y + height / 2])
 
 
 def inside_extent(points: np.ndarray, extent: np.ndarray) -> np.ndarray:
     """Tells which points (N, >= 2) lie in an extent (x_min, x_max, y_min, y_max): (N,) bool."""
     x, y = points[:, 0], points[:, 1]
     return (x >= extent[0]) & (x <= extent[1]) & (y >= extent[2]) & (y <= extent[3])
-
-
-def _widened(low: np.ndarray, high: np.ndarray, least: float) -> np.ndarray:
-    grow = np.maximum(least - (high - low), 0) / 2
-    low, high = low - grow, high + grow
-    return np.array([low[0], high[0], low[1], high[1]])
 
 
 def nice_step(length: float, parts: float) -> float:

@@ -20,7 +20,7 @@ from .draw import (
     panel_aspect,
     panel_width,
 )
-from .geometry import Camera, diagonal, inside_extent, to_box
+from .geometry import Camera, box_corners, diagonal, inside_extent, to_box
 from .perspective import draw_object, neighbourhood, point_area
 from .scene import Scene, array, check_detection, saliency_of, target_of
 from .style import Canvas, Style, join_title, relative, style_of
@@ -64,13 +64,13 @@ def global_view(
     if view not in ('perspective', 'bev'):
         raise UnknownNameError(f"Unknown view {view!r}: expected 'perspective' or 'bev'.")
     if view == 'bev':
-        return bev_figure(scene, values, title, None, extent, width, style)
+        return bev_figure(scene, values, title, None, extent, width, style, 'activation')
     header, height = 0.28, 0.5 * width
     canvas = Canvas(width, header + height, style)
     axes = canvas.axes(0, header, width, height)
     draw_scene(axes, scene, values, fit_extent(scene, extent, 0.4, 1.1), style)
     canvas.text(0.08, header / 2, title, **style.font(1))
-    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09)
+    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09, 'activation')
     return canvas.figure
 
 
@@ -111,6 +111,13 @@ def draw_scene(
     high[1] += 0.12 * (high[1] - low[1])
     width = min(high[0] - low[0], (high[1] - low[1]) / aspect)
     middle = (low + high) / 2
+    if len(scene.boxes):
+        # Filling the page crops the ground, but no box may be cut.
+        boxes, _ = camera.project(np.concatenate([box_corners(box) for box in scene.boxes]))
+        first, last = np.nanmin(boxes, 0), np.nanmax(boxes, 0)
+        width = max(width, 1.05 * np.max((last - first) / (1, aspect)))
+        half = np.array([1, aspect]) * width / 2 / 1.02
+        middle = np.clip(middle, last - half, first + half)
     axes.set_xlim(middle[0] - width / 2, middle[0] + width / 2)
     axes.set_ylim(middle[1] - width * aspect / 2, middle[1] + width * aspect / 2)
     inside = inside_extent(scene.points, extent)
@@ -157,7 +164,7 @@ def concept_panel(
     strength = concepts.sum(1)
     share = strength / strength.sum() if strength.sum() > 0 else strength
     order = np.argsort(-share, kind='stable')[:limit]
-    limits = fit_extent(scene, extent, 0.4, 1.1)
+    limits = fit_extent(scene, extent, 0.4, 0.8)
     rows = -(-len(order) // columns)
     header, label, gap = 0.28, 0.17, 0.06
     cell = (width - gap * (columns - 1)) / columns
@@ -174,7 +181,7 @@ def concept_panel(
         count = f'{len(order)} of {len(concepts)} concepts by their share of the activation'
         title = join_title(explanation.frame_id, explanation.method, count)
     canvas.text(0.08, header / 2, title, **style.font(1))
-    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09)
+    draw_colour_bar(canvas, width - 1.35, header / 2 - 0.045, 1.0, 0.09, 'activation')
     return canvas.figure
 
 

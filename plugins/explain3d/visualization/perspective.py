@@ -135,15 +135,20 @@ def draw_object(
     step = draw_ground_grid(axes, camera, ground, radius, style)
     _draw_near_points(axes, scene.points[near], values[near], camera, 4 * radius, style)
     line = np.clip(panel_width(axes) / 2.5, 0.6, 1.2)
-    for other in scene.truth if truth else ():
-        if np.hypot(*(other[:2] - box[:2])) <= radius:
-            colour = style.truth
-            draw_wireframe(axes, other, camera, colour, dashed=True, width=0.7 * line, gid='truth')
+    for other in _close(np.delete(scene.boxes, detection, 0), box, radius):
+        draw_wireframe(axes, other, camera, style.detection, width=0.4 * line, gid='neighbour')
+    for other in _close(scene.truth, box, radius) if truth else ():
+        draw_wireframe(axes, other, camera, style.truth, dashed=True, width=0.7 * line, gid='truth')
     draw_wireframe(axes, box, camera, style.detection, width=line)
     if caption:
         _write_caption(axes, scene, detection, int(near.sum()), step, style)
         if not values.any():
             draw_remark(axes, NO_SALIENCY, style)
+
+
+def _close(boxes: np.ndarray, box: np.ndarray, radius: float) -> np.ndarray:
+    """Returns those of (K, 7) boxes whose centre is within ``radius`` of that of ``box``."""
+    return boxes[np.hypot(boxes[:, 0] - box[0], boxes[:, 1] - box[1]) <= radius]
 
 
 def point_area(axes: Axes, count: int) -> float:

@@ -86,9 +86,13 @@ def contact_sheet(
 def _remark(shown: int, count: int) -> str:
     if not count:
         return 'No detections to explain.'
+    if count == 1:
+        return 'The only explained detection, seen from the side of the sensor.'
     number = 'All' if shown == count else f'The {shown} with the highest scores of'
-    text = f'{number} {count} explained detection{"" if count == 1 else "s"}'
-    return f'{text}, each seen from the side of the sensor and over the maximum of its own map.'
+    return (
+        f'{number} {count} explained detections, each seen from the side of the sensor and over '
+        'the maximum of its own map.'
+    )
 
 
 def read_image(image: np.ndarray | str | os.PathLike) -> np.ndarray:

@@ -106,7 +106,7 @@ class Canvas:
 
     def __init__(self, width: float, height: float, style: Style) -> None:
         self.width, self.height, self.style = width, height, style
-        self.figure = Figure(figsize=(width, height), dpi=200, facecolor=style.background)
+        self.figure = Figure((width, height), 200, facecolor=style.background, layout='none')
         FigureCanvasAgg(self.figure)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:

@@ -1,0 +1,178 @@
+"""Gradients of detections with respect to a layer's features (Eq. 5 to 7 of FFAM).
+
+One detection's gradient is as large as the features, so a thousand of them are never held: each is
+reduced to a value per voxel as soon as it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, NotApplicableError
+from .normalize import full_precision
+from .structures import Trace
+from .targets import Target
+
+#: Turns the signed gradient (M, C) of one scalar into a value >= 0 per voxel, (M,).
+Reducer = Callable[[Tensor], Tensor]
+
+
+def absolute_sum(gradient: Tensor) -> Tensor:
+    """Sums |G| over the channels: the weight omega of Eq. 7 of FFAM.
+
+    Args:
+        gradient: (M, C) gradient G of one scalar.
+
+    Returns:
+        (M,) omega.
+    """
+    return gradient.abs().sum(dim=1)
+
+
+def reduce_gradients(
+    trace: Trace, targets: Sequence[Target], reducer: Reducer = absolute_sum
+) -> dict[str, Tensor]:
+    """Returns a map over the voxels for every detection and target.
+
+    Of a target with ``combine='sum'`` the gradient of the sum of absolute values is reduced (Eq. 5
+    and 6); with ``combine='abs'`` each attribute's gradient is, and the results are summed.
+
+    Args:
+        trace: K detections over M voxels. Its graph is kept, no ``.grad`` is touched.
+        targets: What of each detection to explain.
+        reducer: Reduces one (M, C) gradient to (M,).
+
+    Returns:
+        (K, M) for each target's name.
+
+    Raises:
+        NotApplicableError: If an attribute is missing from the trace, or does not depend on the
+            layer.
+        InputError: If a gradient is not finite.
+    """
+    K, M = len(trace.detections), trace.features.coords.shape[0]
+    like = full_precision(trace.features.values)
+    maps = {target.name: like.new_zeros(K, M) for target in targets}
+    if M == 0:
+        return maps
+    for k, gradients in enumerate(attribute_gradients(trace, targets)):
+        for target in targets:
+            for gradient in gradients.of(target):
+                maps[target.name][k] += reducer(gradient)
+    return maps
+
+
+@dataclass(frozen=True)
+class DetectionGradients:
+    """The gradients of one detection that a list of targets is made of.
+
+    Attributes:
+        single: (M, C) the gradient of an attribute, by its name.
+        sums: (M, C) the gradient of the sum of absolute values, by the attributes.
+        signs: The sign of each attribute of ``single``.
+    """
+
+    single: dict[str, Tensor]
+    sums: dict[frozenset[str], Tensor]
+    signs: dict[str, Tensor]
+
+    def of(self, target: Target) -> list[Tensor]:
+        """Returns the (M, C) gradients of ``target``: one for a sum, else one an attribute."""
+        if target.combine == 'abs':
+            return [self.single[attribute] for attribute in target.attributes]
+        direct = self.sums.get(frozenset(target.attributes))
+        if direct is not None:
+            return [direct]
+        return [sum(self.signs[name] * self.single[name] for name in target.attributes)]
+
+
+def attribute_gradients(trace: Trace, targets: Sequence[Target]) -> Iterator[DetectionGradients]:
+    """Yields the gradients of each detection in turn, by as few backward passes as it takes.
+
+    The gradient of a sum can be assembled from those of its attributes, so a sum costs a pass of
+    its own only where its attributes are not asked for anyway.
+
+    Args:
+        trace: K detections; see ``reduce_gradients``.
+        targets: What of each detection to explain.
+
+    Yields:
+        One item a detection.
+
+    Raises:
+        NotApplicableError: See ``reduce_gradients``.
+        InputError: See ``reduce_gradients``.
+    """
+    single, sums = plan_backwards(targets)
+    if len(trace.detections):
+        _require_graph(trace, targets)
+    for k in range(len(trace.detections)):
+        values = {name: trace.attributes[name][k].detach() for name in single}
+        yield DetectionGradients(
+            single={name: _gradient(trace, k, (name,), signed=True) for name in single},
+            sums={names: _gradient(trace, k, tuple(sorted(names))) for names in sums},
+            signs={name: value.sign() for name, value in values.items()},
+        )
+
+
+def plan_backwards(targets: Sequence[Target]) -> tuple[list[str], list[frozenset[str]]]:
+    """Chooses which gradients to compute for each detection.
+
+    Args:
+        targets: What of each detection to explain.
+
+    Returns:
+        The attributes whose own gradients are computed, and the sets of attributes whose sum of
+        absolute values gets a backward pass of its own.
+    """
+    single = dict.fromkeys(n for t in targets if t.combine == 'abs' for n in t.attributes)
+    sums = {frozenset(t.attributes): t.attributes for t in targets if t.combine == 'sum'}
+    sums = {names: order for names, order in sums.items() if not names <= single.keys()}
+    missing = [n for n in dict.fromkeys(n for o in sums.values() for n in o) if n not in single]
+    if len(missing) < len(sums):
+        return [*single, *missing], []
+    return list(single), list(sums)
+
+
+def _gradient(trace: Trace, k: int, names: tuple[str, ...], signed: bool = False) -> Tensor:
+    """Returns (M, C), the gradient of detection k's attributes: as they are, or of sum |a|."""
+    with torch.enable_grad():
+        values = [trace.attributes[name][k] for name in names]
+        scalar = sum(value if signed else value.abs() for value in values)
+        (gradient,) = torch.autograd.grad(scalar, trace.leaf, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        raise _detached(trace, names)
+    gradient = full_precision(trace.rows(gradient))
+    if not torch.isfinite(gradient).all():
+        raise InputError(
+            f'Expected a finite gradient, received NaN or infinite values for {"+".join(names)} of '
+            f'detection {k}: look for an overflow in the head (half precision, exp of a size).'
+        )
+    return gradient
+
+
+def _require_graph(trace: Trace, targets: Sequence[Target]) -> None:
+    wanted = dict.fromkeys(name for target in targets for name in target.attributes)
+    missing = [name for name in wanted if name not in trace.attributes]
+    if missing:
+        raise NotApplicableError(
+            f'Expected the attributes {missing}, but the head of this detector delivers only '
+            f'{sorted(trace.attributes)}: choose targets made of these.'
+        )
+    detached = [name for name in wanted if not trace.attributes[name].requires_grad]
+    if not trace.leaf.requires_grad:
+        detached = list(wanted)
+    if detached:
+        raise _detached(trace, detached)
+
+
+def _detached(trace: Trace, names: Sequence[str]) -> NotApplicableError:
+    return NotApplicableError(
+        f'Expected {", ".join(names)} to depend on the layer {trace.features.name!r}, but no graph '
+        f'leads there: the head detaches its predictions, or computes them from another branch. '
+        f'Choose a layer that the head uses, or an adapter that rebuilds them with a graph.'
+    )

@@ -1,0 +1,283 @@
+"""From values per voxel to values per point (Eq. 8 to 10 of FFAM).
+
+The search for neighbours does not depend on the map: it is done once a frame, and any number of
+maps is then carried to the points by a gather and a weighted sum over at most k neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, UnknownNameError
+from .normalize import full_precision, require_finite
+from .structures import LayerFeatures, VoxelGeometry
+
+MODES = ('manhattan', 'reference')
+
+#: Rows that are searched, and values that are gathered, at a time: a bound on memory.
+SEARCH_CHUNK = 1 << 15
+GATHER_CHUNK = 1 << 22
+
+#: Distances to voxel centres are compared in steps of this part of the voxel's shortest edge, so
+#: that a tie is a tie on every device.
+TIE_STEP = 1e-6
+
+#: The weight of an empty slot in the released code: exp(-d^2 / 2) at its initial d^2 of 1 m^2.
+EMPTY_SLOT_WEIGHT = math.exp(-0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourTable:
+    """The neighbours of each point and their weights in Eq. 10 of FFAM.
+
+    Attributes:
+        index: (N, k') int64 row of each neighbour in the layer's features; 0 in an empty slot.
+        weight: (N, k') float64 weights; 0 in an empty slot.
+        inside: (N,) whether the point takes part; all do under ``'manhattan'``.
+    """
+
+    index: Tensor
+    weight: Tensor
+    inside: Tensor
+
+    def apply(self, maps: Tensor) -> Tensor:
+        """Carries maps to the points (Eq. 10 of FFAM).
+
+        Sums run over the slots in order and nothing is scattered, so that the result does not
+        depend on the device or the number of threads.
+
+        Args:
+            maps: (..., M) finite values per voxel.
+
+        Returns:
+            (..., N) values per point, 0 where a point has no neighbour.
+        """
+        N, slots = self.index.shape
+        rows = maps.reshape(math.prod(maps.shape[:-1]), maps.shape[-1])
+        out = maps.new_zeros(rows.shape[0], N)
+        weight = self.weight.to(maps.dtype)
+        if maps.shape[-1] == 0:
+            slots = 0
+        step = max(1, GATHER_CHUNK // max(1, N))
+        for start in range(0, rows.shape[0], step):
+            # Voxels first: a neighbour's values for all maps lie side by side.
+            values = rows[start : start + step].T.contiguous()
+            total = values.new_zeros(N, values.shape[1])
+            for slot in range(slots):
+                total += weight[:, slot, None] * values[self.index[:, slot]]
+            out[start : start + step] = total.T
+        return out.reshape(*maps.shape[:-1], N)
+
+
+def find_neighbours(
+    points: Tensor, layer: LayerFeatures, radius: int = 2, k: int = 16, mode: str = 'manhattan'
+) -> NeighbourTable:
+    """Finds for each point the occupied voxels around its cell (Eq. 8 to 10 of FFAM).
+
+    ``'manhattan'`` is what the equations say: the neighbours are the occupied voxels whose integer
+    Manhattan distance d to the point's cell is at most ``radius``. Of more than ``k``, the nearest
+    by d are kept; ties go to the voxel whose centre is nearer to the point in metres, then to the
+    smaller (z, y, x). Weights are exp(-d^2 / 2), divided by their sum over the neighbours found.
+
+    ``'reference'`` is what the released code of FFAM does: all cells of a cube of ``2 radius + 1``
+    cells, of which the first ``k`` occupied ones in (z, y, x) order are kept; weights exp(-d^2 / 2)
+    with d in metres to a voxel centre taken at (i + 0.5) strides; each of the ``k`` slots that is
+    left empty stays in the denominator with the weight exp(-1 / 2); points whose cell is outside
+    the grid have no neighbours.
+
+    In a bird's-eye-view layer (one cell in z) a point above or below the cell counts as in it.
+
+    Args:
+        points: (N, >= 3) x, y, z, ..., metres, LiDAR frame.
+        layer: The layer; M coordinates, each once.
+        radius: Largest distance of a neighbour, in cells of the layer.
+        k: Largest number of neighbours of a point.
+        mode: ``'manhattan'`` or ``'reference'``.
+
+    Returns:
+        The table, on the device of the layer.
+
+    Raises:
+        InputError: If a point is not finite, coordinates repeat or lie outside the grid, or
+            ``radius`` < 0 or ``k`` < 1.
+        UnknownNameError: If the mode is unknown.
+    """
+    _check(points, layer, radius, k, mode)
+    points = full_precision(points[:, :3].to(layer.coords.device))
+    geometry = layer.geometry.naive() if mode == 'reference' else layer.geometry
+    grid = _Grid(layer, geometry, radius)
+    offsets = _offsets(radius, mode, grid.flat, points.device)
+    cells, inside = grid.cells(points)
+    slots = min(k, len(offsets))
+    index = cells.new_zeros(len(cells), slots)
+    weight = torch.zeros(len(cells), slots, dtype=torch.float64, device=cells.device)
+    search = _search_reference if mode == 'reference' else _search_manhattan
+    for rows in _chunks(len(cells) if len(layer.coords) else 0):
+        index[rows], weight[rows] = search(grid, points[rows], cells[rows], offsets, k)
+    if mode == 'reference':
+        # Its points come from a voxel generator, which drops those outside the grid.
+        return NeighbourTable(index, weight * inside[:, None], inside)
+    return NeighbourTable(index, weight, torch.ones_like(inside))
+
+
+class _Grid:
+    """Look-up of occupied cells by one integer key a cell.
+
+    A point's cell is clamped to just where it has no neighbour any more, ``radius + 1`` outside,
+    and the grid is padded so that the neighbours of such a cell still have keys of their own.
+    """
+
+    def __init__(self, layer: LayerFeatures, geometry: VoxelGeometry, radius: int) -> None:
+        device = layer.coords.device
+        self.flat = layer.spatial_shape[0] == 1
+        self.edge = min(geometry.voxel_size)
+        self.centers = geometry.centers(layer.coords, torch.float64)
+        self._geometry = geometry
+        self._shape = torch.tensor(layer.spatial_shape, device=device)
+        self._margin = radius + 1
+        self._padding = 2 * radius + 1
+        _, H, W = (size + 2 * self._padding for size in layer.spatial_shape)
+        self._strides = torch.tensor([H * W, W, 1], device=device)
+        self._keys, self._rows = self.key(layer.coords.long()).sort()
+        if (self._keys.diff() == 0).any():
+            raise InputError(
+                'Expected every voxel once, received repeated coordinates: pass the rows of one '
+                'frame, not of a batch.'
+            )
+
+    def cells(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (N, 3) z, y, x cells, clamped, and (N,) whether they lie in the grid."""
+        cells = self._geometry.cells(points)
+        if self.flat:
+            cells[:, 0] = 0
+        inside = ((cells >= 0) & (cells < self._shape)).all(dim=1)
+        return cells.clamp(min=-self._margin).minimum(self._shape - 1 + self._margin), inside
+
+    def key(self, cells: Tensor) -> Tensor:
+        """Returns one integer for each cell (..., 3)."""
+        return ((cells + self._padding) * self._strides).sum(dim=-1)
+
+    def occupied(self, cells: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Looks for voxels around cells; points that share a cell share the search.
+
+        Returns:
+            (U, B) row of the voxel at each of B offsets from U different cells, (U, B) whether
+            there is one, and (n,) which of the U each of the n cells is.
+        """
+        keys, inverse = self.key(cells).unique(return_inverse=True)
+        wanted = keys[:, None] + (offsets * self._strides).sum(dim=-1)
+        place = torch.searchsorted(self._keys, wanted).clamp_(max=len(self._keys) - 1)
+        return self._rows[place], self._keys[place] == wanted, inverse
+
+    def distance(self, points: Tensor, rows: Tensor) -> Tensor:
+        """Returns (n, B) metres from each point to the centres of (n, B) voxels, in float64."""
+        return (points.double()[:, None] - self.centers[rows]).norm(dim=-1)
+
+
+def _search_manhattan(
+    grid: _Grid, points: Tensor, cells: Tensor, offsets: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    steps = offsets.abs().sum(dim=1)
+    # Computed on the host: devices may differ in the last digit of exp.
+    kernel = [math.exp(-(d**2) / 2) for d in steps.tolist()]
+    kernel = torch.tensor(kernel, dtype=torch.float64, device=steps.device)
+    rows, found, inverse = grid.occupied(cells, offsets)
+    index, column = _first(rows, found, k)
+    index, column = index[inverse], column[inverse]
+    # Only where there are more than k candidates does it matter where in its cell a point is.
+    crowded = (found.sum(dim=1) > k)[inverse].nonzero()[:, 0]
+    rows, found = rows[inverse[crowded]], found[inverse[crowded]]
+    order = _by_distance(grid, points[crowded], rows, steps).masked_fill(~found, _LAST)
+    nearest = order.sort(dim=1, stable=True).indices[:, :k]
+    index[crowded], column[crowded] = rows.gather(1, nearest), nearest
+    return index, _normalised(torch.where(column >= 0, kernel[column], 0))
+
+
+def _search_reference(
+    grid: _Grid, points: Tensor, cells: Tensor, offsets: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    rows, found, inverse = grid.occupied(cells, offsets)
+    index, column = _first(rows, found, k)
+    index, filled = index[inverse], column[inverse] >= 0
+    weight = (-grid.distance(points, index).square() / 2).exp()
+    unused = (k - index.shape[1]) + (~filled).sum(dim=1)
+    return index, _normalised(weight * filled, unused * EMPTY_SLOT_WEIGHT)
+
+
+_LAST = torch.iinfo(torch.int64).max
+
+
+def _by_distance(grid: _Grid, points: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
+    """Returns (n, B) integers that order by Manhattan distance first, then by metres."""
+    if grid.flat:
+        # The height over a bird's-eye-view layer is common to all candidates.
+        points = torch.cat([points[:, :2].double(), grid.centers[:1, 2:].expand(len(points), 1)], 1)
+    metric = (grid.distance(points, rows) / (grid.edge * TIE_STEP)).round().long()
+    return (steps << 40) + metric.clamp(max=(1 << 40) - 1)
+
+
+def _first(rows: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Moves the first k voxels found to the front.
+
+    Returns:
+        (U, k') rows, 0 in empty slots, and (U, k') the columns they come from, -1 in empty slots.
+    """
+    slots = min(k, found.shape[1])
+    place = found.cumsum(dim=1) - 1
+    cell, column = (found & (place < k)).nonzero(as_tuple=True)
+    place = place[cell, column]
+    index = rows.new_zeros(len(rows), slots)
+    origin = torch.full_like(index, -1)
+    index[cell, place], origin[cell, place] = rows[cell, column], column
+    return index, origin
+
+
+def _normalised(weight: Tensor, total: Tensor | float = 0.0) -> Tensor:
+    """Divides weights by ``total`` plus their sum over the slots, taken in order."""
+    for slot in weight.unbind(dim=1):
+        total = total + slot
+    return torch.where(weight > 0, weight / total[:, None], 0)
+
+
+def _offsets(radius: int, mode: str, flat: bool, device: torch.device) -> Tensor:
+    """Returns (B, 3) z, y, x: the Manhattan ball by distance, or the cube; then by z, y, x."""
+    span = range(-radius, radius + 1)
+    cube = list(product((0,) if flat else span, span, span))
+    if mode == 'manhattan':
+        cube = [offset for offset in cube if sum(map(abs, offset)) <= radius]
+        cube.sort(key=lambda offset: sum(map(abs, offset)))
+    return torch.tensor(cube, device=device)
+
+
+def _chunks(size: int) -> Iterator[slice]:
+    return (slice(start, start + SEARCH_CHUNK) for start in range(0, size, SEARCH_CHUNK))
+
+
+def _check(points: Tensor, layer: LayerFeatures, radius: int, k: int, mode: str) -> None:
+    if mode not in MODES:
+        raise UnknownNameError(f'Unknown upsampling {mode!r}: expected one of {list(MODES)}.')
+    if radius < 0 or k < 1:
+        raise InputError(f'Expected radius >= 0 and k >= 1, received {radius} and {k}.')
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise InputError(
+            f'Expected points of shape (N, 3 or more), received {tuple(points.shape)}.'
+        )
+    require_finite(points[:, :3], 'point coordinate')
+    coords = layer.coords
+    if coords.ndim != 2 or coords.shape[1] != 3:
+        raise InputError(
+            f'Expected voxel coordinates z, y, x of shape (M, 3), received {tuple(coords.shape)}.'
+        )
+    shape = torch.tensor(layer.spatial_shape, device=coords.device)
+    if ((coords < 0) | (coords >= shape)).any():
+        raise InputError(
+            f'Expected voxels inside the grid {tuple(layer.spatial_shape)} (z, y, x), received '
+            f'coordinates from {coords.amin(0).tolist()} to {coords.amax(0).tolist()}: check the '
+            f'order of the axes.'
+        )

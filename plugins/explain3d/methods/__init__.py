@@ -1,0 +1,10 @@
+"""Explanation methods, one file each. Importing this package registers them in ``EXPLAINERS``."""
+
+from .base import EXPLAINERS, Explainer
+from .channel_sum import ChannelSum
+from .ffam import FFAM
+from .gradcam import GradCAM
+from .odam import ODAM
+from .random_map import RandomMap
+
+__all__ = ['EXPLAINERS', 'FFAM', 'ODAM', 'ChannelSum', 'Explainer', 'GradCAM', 'RandomMap']

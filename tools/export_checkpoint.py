@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+"""Turns a training checkpoint into one to ship: float16 weights and a note, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+
+def shrink(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the parameters with floating-point tensors as float16.
+
+    Raises:
+        ValueError: If a value does not fit float16.
+    """
+    small = {}
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            half = tensor.half()
+            if not torch.isfinite(half).all():
+                raise ValueError(f'{name}: a value does not fit float16; ship it as float32.')
+            tensor = half
+        small[name] = tensor.contiguous()
+    return small
+
+
+def main() -> None:
+    """Writes the small checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('source', type=Path, help='checkpoint that MMEngine wrote')
+    parser.add_argument('target', type=Path, help='file to write')
+    parser.add_argument('--note', nargs='*', default=[], metavar='KEY=VALUE', help='provenance')
+    args = parser.parse_args()
+    # MMEngine's own checkpoints hold more than tensors (message hub, history).
+    checkpoint = torch.load(args.source, map_location='cpu', weights_only=False)
+    meta = {
+        'iterations': checkpoint['meta']['iter'],
+        'dataset_meta': {'classes': list(checkpoint['meta']['dataset_meta']['classes'])},
+        **dict(pair.split('=', 1) for pair in args.note),
+    }
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({'meta': meta, 'state_dict': shrink(checkpoint['state_dict'])}, args.target)
+    print(f'{args.target}: {args.target.stat().st_size / 2**20:.2f} MiB')
+    print(json.dumps(meta, indent=2))
+
+
+if __name__ == '__main__':
+    main()
