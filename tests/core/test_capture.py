@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
+
 from explain3d.core.capture import leaf_at
 from explain3d.core.errors import NotApplicableError
-from torch import nn
 
 
 def network():

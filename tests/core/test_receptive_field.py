@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from explain3d.core.receptive_field import Grid, GridBook
 from torch import nn
+
+from explain3d.core.receptive_field import Grid, GridBook
 
 CHAINS = {
     'paper': [(3, 2, 1, 1), (3, 2, 1, 1)],

@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from explain3d.core.session import frozen_evaluation, overridden
 from torch import nn
+
+from explain3d.core.session import frozen_evaluation, overridden
 
 
 class Model(nn.Module):
@@ -28,7 +29,7 @@ def snapshot(model):
         state={name: value.clone() for name, value in model.state_dict().items()},
         identities=[id(b) for b in model.buffers()],
         random=(random.random, random.getstate()),
-        numpy=np.random.get_state()[1].tolist(),
+        numpy=np.random.get_state()[1].tolist(),  # noqa: NPY002
         torch=torch.get_rng_state().tolist(),
     )
 
@@ -50,7 +51,7 @@ def test_everything_is_put_back(fails):
             assert not any(p.requires_grad for p in model.parameters())
             model.steps.add_(1)
             model.layers[1].running_mean = torch.ones(3)
-            random.random(), np.random.rand(), torch.rand(1)
+            random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
             if fails:
                 raise RuntimeError
     except RuntimeError:

@@ -3,9 +3,10 @@
 import pytest
 import tiny_detectors as tiny
 import torch
+from torch import nn
+
 from explain3d.adapters.mmdet3d.layers import find_layer, layers
 from explain3d.core.errors import NotApplicableError, UnknownNameError
-from torch import nn
 
 ALIASES = {
     'second': {

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import tiny_detectors as tiny
 import torch
+from torch import nn
+
 from explain3d.adapters.mmdet3d.frames import detections_of, one_frame
 from explain3d.adapters.mmdet3d.heads import HEADS, candidates_class
 from explain3d.adapters.mmdet3d.tracer import Tracer
 from explain3d.core.errors import InputError, NotApplicableError
 from explain3d.core.structures import ATTRIBUTES, BOX_ATTRIBUTES, Detections
-from torch import nn
 
 
 def two_stage(name):
@@ -54,10 +55,11 @@ def shape_aware():
     config = tiny.second()
     head = config['bbox_head']
     head.update(type='ShapeAwareHead', assign_per_class=True)
+    shared = dict(shared_conv_channels=(16,))
     head['tasks'] = [
-        dict(num_class=2, class_names=['a', 'b'], shared_conv_channels=(16,), shared_conv_strides=(1,)),
-        dict(num_class=1, class_names=['c'], shared_conv_channels=(16,), shared_conv_strides=(2,)),
-    ]  # fmt: skip
+        dict(num_class=2, class_names=['a', 'b'], shared_conv_strides=(1,), **shared),
+        dict(num_class=1, class_names=['c'], shared_conv_strides=(2,), **shared),
+    ]
     head['anchor_generator'].update(type='AlignedAnchor3DRangeGeneratorPerCls')
     head['anchor_generator']['ranges'] = [[0, -6.4, -1.0, 12.8, 6.4, -1.0]] * 3
     return config

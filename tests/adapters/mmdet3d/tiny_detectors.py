@@ -59,9 +59,7 @@ PILLAR_ENCODER = dict(
     voxel_size=[0.2, 0.2, 4],
     point_cloud_range=RANGE,
 )
-NECK = dict(
-    type='SECONDFPN', in_channels=[16, 16], upsample_strides=[1, 2], out_channels=[16, 16]
-)
+NECK = dict(type='SECONDFPN', in_channels=[16, 16], upsample_strides=[1, 2], out_channels=[16, 16])
 LIMITS = [-10, -10, -10, 20, 20, 10]
 
 
@@ -255,6 +253,4 @@ def batch(*clouds, names=None):
         )
         for name in names
     ]
-    return dict(
-        inputs=dict(points=[torch.as_tensor(c) for c in clouds]), data_samples=samples
-    )
+    return dict(inputs=dict(points=[torch.as_tensor(c) for c in clouds]), data_samples=samples)

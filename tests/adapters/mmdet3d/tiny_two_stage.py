@@ -45,9 +45,7 @@ def rpn_head():
 
 
 TEST = dict(
-    rpn=dict(
-        nms_pre=200, nms_post=30, max_num=30, nms_thr=0.8, score_thr=0, use_rotate_nms=False
-    ),
+    rpn=dict(nms_pre=200, nms_post=30, max_num=30, nms_thr=0.8, score_thr=0, use_rotate_nms=False),
     rcnn=dict(use_rotate_nms=True, use_raw_score=True, nms_thr=0.3, score_thr=0.0),
 )
 LOSSES = dict(

@@ -128,6 +128,6 @@ def _refuse(detections: Detections, row: Tensor, frame_id: str, deviation: float
 
 
 def with_geometric_center(boxes: Tensor) -> Tensor:
-    """Turns (n, >= 7) boxes with a bottom centre into (n, 7) with the geometric one; has a graph."""
+    """Turns (n, >= 7) boxes with a bottom centre into (n, 7) with the geometric one."""
     z = boxes[:, 2:3] + boxes[:, 5:6] / 2
     return torch.cat([boxes[:, :2], z, boxes[:, 3:7]], 1)
