@@ -274,6 +274,10 @@ def test_global_view(frame):
     points = points_of(main_axes(figure))
     np.testing.assert_allclose(points.get_facecolors()[-1], TURBO(1.0))
     assert len(points.get_offsets()) == len(frame.points)
+    for wireframe in artists(figure, 'box'):
+        corners = np.concatenate(wireframe.get_segments())
+        low, high = np.transpose((main_axes(figure).get_xlim(), main_axes(figure).get_ylim()))
+        assert ((corners > low) & (corners < high)).all()
     from_above = global_view(frame, view='bev', extent=(-6, 31, -16, 16))
     hottest = frame.points[frame.maps.global_map.argmax(), :2]
     np.testing.assert_allclose(

@@ -20,7 +20,7 @@ from .draw import (
     panel_aspect,
     panel_width,
 )
-from .geometry import Camera, diagonal, inside_extent, to_box
+from .geometry import Camera, box_corners, diagonal, inside_extent, to_box
 from .perspective import draw_object, neighbourhood, point_area
 from .scene import Scene, array, check_detection, saliency_of, target_of
 from .style import Canvas, Style, join_title, relative, style_of
@@ -111,6 +111,13 @@ def draw_scene(
     high[1] += 0.12 * (high[1] - low[1])
     width = min(high[0] - low[0], (high[1] - low[1]) / aspect)
     middle = (low + high) / 2
+    if len(scene.boxes):
+        # Filling the page crops the ground, but no box may be cut.
+        boxes, _ = camera.project(np.concatenate([box_corners(box) for box in scene.boxes]))
+        first, last = np.nanmin(boxes, 0), np.nanmax(boxes, 0)
+        width = max(width, 1.05 * np.max((last - first) / (1, aspect)))
+        half = np.array([1, aspect]) * width / 2 / 1.02
+        middle = np.clip(middle, last - half, first + half)
     axes.set_xlim(middle[0] - width / 2, middle[0] + width / 2)
     axes.set_ylim(middle[1] - width * aspect / 2, middle[1] + width * aspect / 2)
     inside = inside_extent(scene.points, extent)
