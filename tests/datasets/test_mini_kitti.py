@@ -1,6 +1,7 @@
 """KITTI frames: labels against the points and the picture, files, determinism, resuming."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,3 +366,13 @@ def test_impossible_splits_are_refused(tmp_path):
     with pytest.raises(InputError, match='--val-frames'):
         build_kitti(tmp_path / 'new', KittiParameters(frames=2, val_frames=3))
     assert not (tmp_path / 'new').exists()
+
+
+def test_the_example_of_the_documentation_runs():
+    page = Path(__file__).parents[2] / 'docs' / 'mini_world.md'
+    code = page.read_text().split('```python\n')[1].split('```')[0]
+    names = {}
+    exec(code, names)
+    assert names['picture'].shape == (375, 1242, 3)
+    assert len(names['sweep'].points) > 50000
+    assert len(names['boxes']) > 5
