@@ -11,6 +11,7 @@ frames; saves them as JSON.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -68,15 +69,13 @@ def measure(args: argparse.Namespace) -> Iterator[dict]:
     for i in range(args.frames + 1):
         batch = pseudo_collate([dataset[i % len(dataset)]])
         with torch.no_grad():
-            seconds, results = timed(lambda b=batch: model.test_step(b), args.device)
+            seconds, results = timed(functools.partial(model.test_step, batch), args.device)
             data = model.data_preprocessor(batch, False)
         for n, frames in explainers.items():
             frame = frames.frames(data['inputs'], data['data_samples'])[0]
             plan = frames.select(frame, results[0])
-            spent, _ = timed(
-                lambda f=frames, x=frame, p=plan: f.explain(model.predict, x, results[0], p),
-                args.device,
-            )
+            explain = functools.partial(frames.explain, model.predict, frame, results[0], plan)
+            spent, _ = timed(explain, args.device)
             if i > 0:  # The first frame warms up.
                 yield {
                     'frame': frame.frame_id,
@@ -91,7 +90,8 @@ def measure(args: argparse.Namespace) -> Iterator[dict]:
 def report(records: list[dict], args: argparse.Namespace) -> dict:
     """Prints the table and returns what is saved."""
     machine = f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
-    print(f'{args.config}, target {args.target}, {args.device}, torch {torch.__version__}, {machine}')
+    print(f'{args.config}, target {args.target}')
+    print(f'{args.device}, torch {torch.__version__}, {machine}')
     print('top_n  detections  inference s  explanation s  ratio  (min to max)')
     rows = []
     for n in args.top_n:
