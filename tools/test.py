@@ -12,10 +12,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from explain3d.adapters.mmdet3d.cpu_processes import use_gloo_without_cuda
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+
+from explain3d.adapters.mmdet3d.cpu_processes import use_gloo_without_cuda
 
 TASKS = ['mono_det', 'multi-view_det', 'lidar_det', 'lidar_seg', 'multi-modality_det']
 
@@ -39,9 +40,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action=DictAction,
         help='changes to the configuration: key=value, nested keys joined by dots',
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     # torch.distributed.launch passes --local_rank up to torch 1, --local-rank from torch 2 on.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)

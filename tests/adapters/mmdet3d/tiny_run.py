@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import tiny
+import tiny_detectors as tiny
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
@@ -46,7 +46,6 @@ def write_dataset(folder, frames=4):
                     Tr_velo_to_cam=_lidar_to_camera(),
                 ),
                 instances=[car],
-                plane=None,
             )
         )
     categories = dict(Pedestrian=0, Cyclist=1, Car=2)

@@ -107,7 +107,9 @@ class FrameExplainer:
         Raises:
             NotApplicableError: If the predictions are not 3D boxes in the LiDAR frame.
         """
-        predictions = detections_of(sample, self.class_names, frame.frame_id)
+        predictions = detections_of(
+            sample, self.class_names, frame.frame_id, self.tracer.candidates.reports_logits
+        )
         truth = ground_truth_of(sample, self.class_names, frame.frame_id)
         truth = truth if truth is None else truth.to(predictions.boxes.device)
         index = self.selection.select(predictions, truth)

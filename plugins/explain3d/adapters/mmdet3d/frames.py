@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError, NotApplicableError
+from ...core.normalize import full_precision
 from ...core.structures import Detections
 from .heads.base import with_geometric_center
 
@@ -87,8 +88,16 @@ def check_points(points: Tensor, frame_id: str) -> None:
         )
 
 
-def detections_of(sample: Any, class_names: Sequence[str], frame_id: str) -> Detections:
+def detections_of(
+    sample: Any, class_names: Sequence[str], frame_id: str, scores_are_logits: bool = False
+) -> Detections:
     """Returns the predictions of a data sample as K detections with geometric centres.
+
+    Args:
+        sample: A ``Det3DDataSample``.
+        class_names: Names of the classes.
+        frame_id: For messages.
+        scores_are_logits: Whether the host reports logits (Part-A2): scores are their sigmoid.
 
     Raises:
         NotApplicableError: If the sample has no 3D predictions in the LiDAR frame.
@@ -99,9 +108,10 @@ def detections_of(sample: Any, class_names: Sequence[str], frame_id: str) -> Det
             f'Frame {frame_id!r} has no 3D boxes: expected pred_instances_3d.bboxes_3d. Only 3D '
             'detectors can be explained.'
         )
+    scores = full_precision(instances.scores_3d.detach())
     return Detections(
         _boxes(instances.bboxes_3d, frame_id),
-        instances.scores_3d.detach().float(),
+        scores.sigmoid() if scores_are_logits else scores,
         instances.labels_3d.long(),
         tuple(class_names),
     )
@@ -118,18 +128,18 @@ def ground_truth_of(sample: Any, class_names: Sequence[str], frame_id: str) -> D
         boxes, labels = instances.bboxes_3d, instances.labels_3d
     if boxes is None:
         return None
-    labels = torch.as_tensor(labels).long()
+    boxes = _boxes(boxes, frame_id)
+    labels = torch.as_tensor(labels, device=boxes.device).long()
     known = labels >= 0  # Objects of other classes have the label -1.
-    boxes = _boxes(boxes, frame_id)[known.to(boxes.tensor.device)]
-    labels = labels[known].to(boxes.device)
-    return Detections(boxes, torch.ones(len(boxes), device=boxes.device), labels, class_names)
+    boxes, labels = boxes[known], labels[known]
+    return Detections(boxes, boxes.new_ones(len(boxes)), labels, tuple(class_names))
 
 
 def _boxes(boxes: Any, frame_id: str) -> Tensor:
-    """(K, 7) float32 with geometric centres."""
+    """(K, 7) with geometric centres."""
     if type(boxes).__name__ != 'LiDARInstance3DBoxes':
         raise NotApplicableError(
             f'Frame {frame_id!r} has boxes of type {type(boxes).__name__}: expected '
             "LiDARInstance3DBoxes (box_type_3d='LiDAR')."
         )
-    return with_geometric_center(boxes.tensor.detach().float())
+    return with_geometric_center(full_precision(boxes.tensor.detach()))

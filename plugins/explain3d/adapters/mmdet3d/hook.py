@@ -86,9 +86,7 @@ class ExplainerHook(Hook):
         outputs = dict(self.outputs)
         if outputs.get('dir') is None:
             outputs['dir'] = os.path.join(runner.work_dir, 'explanations')
-        recorder = Recorder(
-            frames.settings, resume=self.resume, interval=self.interval, **outputs
-        )
+        recorder = Recorder(frames.settings, resume=self.resume, interval=self.interval, **outputs)
         self.attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
         self.attachment.attach()
         runner.logger.info(

@@ -173,7 +173,12 @@ class _Probe:
         self.book.add(move(target, *(_expand(p, n) for p in parameters)))
 
     def _note(
-        self, name: str, kind: str, channels: int, grid: Grid | None, module: nn.Module | None = None
+        self,
+        name: str,
+        kind: str,
+        channels: int,
+        grid: Grid | None,
+        module: nn.Module | None = None,
     ) -> None:
         if grid is None:
             return

@@ -44,7 +44,9 @@ class Counts:
         seconds = (time.monotonic() - self.started) / max(self.frames, 1)
         extra = f', {self.resumed} frames from files' if self.resumed else ''
         extra += f', {self.failed} failed' if self.failed else ''
-        return f'{self.frames} frames, {self.detections} detections{extra} ({seconds:.2f} s a frame)'
+        return (
+            f'{self.frames} frames, {self.detections} detections{extra} ({seconds:.2f} s a frame)'
+        )
 
 
 class Recorder:

@@ -42,9 +42,11 @@ class AnchorCandidates(Candidates):
         return torch.cat([level.reshape(-1, self.head.box_code_size) for level in levels])
 
     def of_label(self, label: int) -> Tensor:
+        """Returns all anchors: each can be reported as any class."""
         return torch.arange(len(self.anchors), device=self.anchors.device)
 
     def boxes(self, index: Tensor) -> Tensor:
+        """Returns the decoded boxes, turned as the direction classifier says."""
         boxes = self.head.bbox_coder.decode(self.anchors[index], self.deltas[index])
         turned = self._turned(boxes[:, 6], self.directions[index].argmax(1))
         return with_geometric_center(torch.cat([boxes[:, :6], turned[:, None]], 1))
@@ -59,9 +61,11 @@ class AnchorCandidates(Candidates):
         return yaw + ((direction - half_turns) * torch.pi).detach()
 
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
+        """Returns the anchors' class outputs."""
         return self.classes[index, label]
 
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
+        """Returns their sigmoid, or softmax where the head was trained with it."""
         if self.head.use_sigmoid_cls:
             return self.logits(index, label).sigmoid()
         return self.classes[index].softmax(1).gather(1, label[:, None])[:, 0]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.errors import InputError
+from ....core.normalize import full_precision
 from ....core.structures import BOX_ATTRIBUTES, Detections
 
 #: How far a rebuilt candidate may be from the detection it explains: metres, radians or score.
@@ -30,6 +31,8 @@ class Candidates(ABC):
 
     #: The head's method that gets the raw outputs.
     intercepts: ClassVar[str] = 'predict_by_feat'
+    #: Whether what the head reports as the score is the logit.
+    reports_logits: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, head: nn.Module, *args: Any, **kwargs: Any) -> None: ...
@@ -50,17 +53,13 @@ class Candidates(ABC):
         """Returns the (n,) score in [0, 1] of candidates ``index`` for the (n,) ``label``."""
         return self.logits(index, label).sigmoid()
 
-    def reported_scores(self, index: Tensor, label: Tensor) -> Tensor:
-        """Returns the (n,) number that the host reports as the score."""
-        return self.scores(index, label)
-
 
 def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> dict[str, Tensor]:
     """Returns the attributes of detections with a graph.
 
     Args:
         candidates: All candidates of the frame.
-        detections: K detections of the same frame, as the host reported them.
+        detections: K detections of the same frame; scores in [0, 1].
         frame_id: For messages.
 
     Returns:
@@ -71,11 +70,11 @@ def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> di
         InputError: If a detection is none of the candidates.
     """
     index = identify(candidates, detections, frame_id)
-    boxes = candidates.boxes(index).float()
+    boxes = full_precision(candidates.boxes(index))
     return {
         **dict(zip(BOX_ATTRIBUTES, boxes.unbind(1), strict=True)),
-        'score': candidates.scores(index, detections.labels).float(),
-        'logit': candidates.logits(index, detections.labels).float(),
+        'score': full_precision(candidates.scores(index, detections.labels)),
+        'logit': full_precision(candidates.logits(index, detections.labels)),
     }
 
 
@@ -93,13 +92,13 @@ def identify(candidates: Candidates, detections: Detections, frame_id: str) -> T
         InputError: If the smallest deviation is above ``TOLERANCE``.
     """
     index = torch.empty_like(detections.labels)
-    wanted = _keys(detections.boxes, detections.scores)
+    wanted = _keys(detections.boxes, detections.scores).float()
     for label in detections.labels.unique().tolist():
         rows = (detections.labels == label).nonzero().flatten()
         pool = candidates.of_label(label)
         labels = pool.new_full(pool.shape, label)
-        scores = candidates.reported_scores(pool, labels)
-        keys = _keys(candidates.boxes(pool).float(), scores.float())
+        scores = candidates.scores(pool, labels)
+        keys = _keys(candidates.boxes(pool), scores).float()
         for part in rows.split(_CHUNK):
             if len(pool) == 0:
                 _refuse(detections, part[0], frame_id, float('inf'))
@@ -129,6 +128,6 @@ def _refuse(detections: Detections, row: Tensor, frame_id: str, deviation: float
 
 
 def with_geometric_center(boxes: Tensor) -> Tensor:
-    """Turns (n, >= 7) boxes with a bottom centre into (n, 7) with the geometric one; has a graph."""
+    """Turns (n, >= 7) boxes with a bottom centre into (n, 7) with the geometric one."""
     z = boxes[:, 2:3] + boxes[:, 5:6] / 2
     return torch.cat([boxes[:, :2], z, boxes[:, 3:7]], 1)

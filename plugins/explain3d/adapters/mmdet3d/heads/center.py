@@ -42,10 +42,12 @@ class CenterCandidates(Candidates):
         return max(task for task, first in enumerate(self.first_label) if first <= label)
 
     def of_label(self, label: int) -> Tensor:
+        """Returns the cells of the label's task."""
         start = self._task_of(label) * self.cells
         return torch.arange(start, start + self.cells, device=self.maps[0]['heatmap'].device)
 
     def boxes(self, index: Tensor) -> Tensor:
+        """Returns the boxes of the cells' regression outputs."""
         maps = {name: rows[index] for name, rows in self.regression.items()}
         cell = index % self.cells
         columns = torch.stack([cell % self.width, cell // self.width], 1)
@@ -58,4 +60,5 @@ class CenterCandidates(Candidates):
         return torch.cat([xy, maps['height'], dim, yaw], 1)  # The head's height is the centre's.
 
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
+        """Returns the heat map before the sigmoid."""
         return self.heat[label, index % self.cells]

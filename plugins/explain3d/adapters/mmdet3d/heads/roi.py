@@ -37,9 +37,11 @@ class PVRCNNCandidates(Candidates):
         self.labels = labels[0]
 
     def of_label(self, label: int) -> Tensor:
+        """Returns the proposals of that label."""
         return (self.labels == label).nonzero().flatten()
 
     def boxes(self, index: Tensor) -> Tensor:
+        """Returns the refined proposals."""
         rois = self.rois[index]
         local = torch.cat([torch.zeros_like(rois[:, :3]), rois[:, 3:]], 1)
         boxes = self.head.bbox_coder.decode(local, self.deltas[index])
@@ -49,11 +51,11 @@ class PVRCNNCandidates(Candidates):
         return with_geometric_center(torch.cat([center, boxes[:, 3:]], 1))
 
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
+        """Returns the refinement score; a proposal keeps its label."""
         return self.raw[index]
 
 
 class PartA2Candidates(PVRCNNCandidates):
-    """The same for ``PartA2BboxHead``, which reports the logit itself as the score."""
+    """The same for ``PartA2BboxHead``, which reports the logit as the score."""
 
-    def reported_scores(self, index: Tensor, label: Tensor) -> Tensor:
-        return self.logits(index, label)
+    reports_logits = True

@@ -59,9 +59,7 @@ PILLAR_ENCODER = dict(
     voxel_size=[0.2, 0.2, 4],
     point_cloud_range=RANGE,
 )
-NECK = dict(
-    type='SECONDFPN', in_channels=[16, 16], upsample_strides=[1, 2], out_channels=[16, 16]
-)
+NECK = dict(type='SECONDFPN', in_channels=[16, 16], upsample_strides=[1, 2], out_channels=[16, 16])
 LIMITS = [-10, -10, -10, 20, 20, 10]
 
 
@@ -133,8 +131,8 @@ ANCHOR_TEST = dict(
     nms_thr=0.1,
     score_thr=0.0,
     min_bbox_size=0,
-    nms_pre=100,
-    max_num=20,
+    nms_pre=1000,
+    max_num=30,
 )
 CENTER_TEST = dict(
     pts=dict(
@@ -224,8 +222,12 @@ def build(config, seed=0):
         if parameter.dim() > 1:
             fan_in = parameter[0].numel()
             noise = torch.randn(parameter.shape, generator=generator)
-            gain = 0.3 if 'head' in name else 1.5
+            gain = 1.5
+            if 'head' in name:  # No class, no place and no size is to win everywhere.
+                gain, noise = 0.5, noise - noise.mean(1, keepdim=True)
             parameter.data.copy_(gain * noise / fan_in**0.5)
+        elif 'head' in name and name.endswith('bias'):
+            parameter.data.zero_()
     model.dataset_meta = dict(classes=tuple(CLASSES))
     return model.eval()
 
@@ -251,6 +253,4 @@ def batch(*clouds, names=None):
         )
         for name in names
     ]
-    return dict(
-        inputs=dict(points=[torch.as_tensor(c) for c in clouds]), data_samples=samples
-    )
+    return dict(inputs=dict(points=[torch.as_tensor(c) for c in clouds]), data_samples=samples)
