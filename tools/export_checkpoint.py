@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
 
 
-def shrink(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns the parameters with floating-point tensors as float16.
+def shrink(state: OrderedDict) -> OrderedDict:
+    """Returns a state dict with floating-point tensors as float16.
 
     Raises:
         ValueError: If a value does not fit float16.
     """
-    small = {}
+    small = OrderedDict()
     for name, tensor in state.items():
         if tensor.is_floating_point():
             half = tensor.half()
@@ -30,19 +31,27 @@ def shrink(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 raise ValueError(f'{name}: a value does not fit float16; ship it as float32.')
             tensor = half
         small[name] = tensor.contiguous()
+    small._metadata = state._metadata
     return small
 
 
-def transfer(
-    state: dict[str, torch.Tensor], renamed: dict[str, str], dropped: list[str]
-) -> dict[str, torch.Tensor]:
-    """Returns the parameters with top-level modules renamed, or left out."""
-    kept = {}
-    for name, tensor in state.items():
-        head, _, rest = name.partition('.')
-        if head not in dropped:
-            kept[f'{renamed.get(head, head)}.{rest}'] = tensor
-    return kept
+def transfer(state: OrderedDict, renamed: dict[str, str], dropped: list[str]) -> OrderedDict:
+    """Returns a state dict with top-level modules renamed, or left out.
+
+    The versions of the modules go with them: without its version, MMDetection3D takes a sparse
+    convolution's weight for one of spconv 1 and permutes it.
+    """
+
+    def rename(path: str) -> str:
+        head, dot, rest = path.partition('.')
+        return renamed.get(head, head) + dot + rest
+
+    def kept(path: str) -> bool:
+        return path.partition('.')[0] not in dropped
+
+    moved = OrderedDict((rename(k), v) for k, v in state.items() if kept(k))
+    moved._metadata = OrderedDict((rename(k), v) for k, v in state._metadata.items() if kept(k))
+    return moved
 
 
 def main() -> None:
