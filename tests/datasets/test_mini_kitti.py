@@ -1,6 +1,7 @@
 """KITTI frames: labels against the points and the picture, files, determinism, resuming."""
 
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -376,3 +377,14 @@ def test_the_example_of_the_documentation_runs():
     assert names['picture'].shape == (375, 1242, 3)
     assert len(names['sweep'].points) > 50000
     assert len(names['boxes']) > 5
+
+
+def test_the_command_makes_a_data_set_and_reports_a_mistake(tmp_path, capsys):
+    path = Path(__file__).parents[2] / 'tools' / 'make_mini_dataset.py'
+    main = runpy.run_path(str(path))['main']
+    out = tmp_path / 'mini'
+    command = ['kitti', '--out', str(out), '--frames', '1', '--val-frames', '0']
+    assert main(command) == 0
+    assert (out / 'training' / 'label_2' / '000000.txt').exists()
+    assert main([*command, '--seed', '3']) == 1
+    assert 'choose another folder' in capsys.readouterr().err
