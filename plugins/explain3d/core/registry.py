@@ -32,7 +32,7 @@ class NameRegistry:
         self._entries: dict[str, Any] = {}
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
-        """Returns a decorator that registers its argument under ``name`` (default: its own name)."""
+        """Returns a decorator that registers its argument, under its own name by default."""
 
         def decorate(entry: T) -> T:
             key = name or entry.__name__  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ class NameRegistry:
         )
 
     def build(self, cfg: dict | Any, **defaults: Any) -> Any:
-        """Builds an entry from ``dict(type=name, **arguments)``; an instance is returned as it is."""
+        """Builds an entry from ``dict(type=name, **arguments)``; returns an instance as it is."""
         if not isinstance(cfg, dict):
             return self.build({'type': cfg}, **defaults) if isinstance(cfg, str) else cfg
         arguments = {**defaults, **cfg}

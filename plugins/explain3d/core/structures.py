@@ -95,7 +95,7 @@ class VoxelGeometry:
         )
 
     def naive(self) -> VoxelGeometry:
-        """Returns the geometry that takes (i + 0.5) * stride for the centre, as FFAM's code does."""
+        """Returns the geometry with centres at (i + 0.5) * stride, as FFAM's code has them."""
         return replace(self, center_offset=tuple(s / 2 for s in self.stride))
 
     def centers(self, coords: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

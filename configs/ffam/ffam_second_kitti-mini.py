@@ -1,0 +1,7 @@
+"""FFAM on real KITTI frames: the validation frames in the folder that EXPLAIN3D_REAL_DATA names."""
+
+_base_ = [
+    '../second/second_small_kitti-mini.py',
+    '../_base_/explainers/ffam.py',
+]
+load_from = 'checkpoints/kitti-mini/second_small_kitti-mini.pth'

@@ -1,0 +1,99 @@
+"""Explanations from Python, for whatever ``mmdet3d.apis`` loads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import InputError
+from ...core.structures import Explanation
+from ...core.targets import TargetSpec
+from ...methods import Explainer
+from .attachment import FIELD, Attachment, attachable
+from .frame_explainer import FrameExplainer
+from .recorder import Recorder
+
+
+def explain(
+    model: nn.Module,
+    data: Any,
+    method: str | dict | Explainer = 'FFAM',
+    targets: TargetSpec | Sequence[TargetSpec] = 'all',
+    select: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Explanation | list[Explanation]:
+    """Explains what a detector finds in a point cloud.
+
+    Args:
+        model: A detector as ``mmdet3d.apis.init_model`` returns it; left as found.
+        data: A point file, an (N, P) array or tensor of points as the detector's pipeline loads
+            them (LiDAR frame, metres), or a sequence of these; or a collated batch, a dict with
+            ``inputs`` and ``data_samples``, for models without a configuration.
+        method: A registered method, ``dict(type=name, ...)`` or an explainer.
+        targets: What of each detection to explain.
+        select: Which detections: arguments of ``core.selection.Selection``.
+        settings: The method's settings, such as ``layer='stride4'``.
+
+    Returns:
+        One explanation, or a list of them if ``data`` is a sequence or a batch; on the CPU.
+
+    Raises:
+        UnknownNameError: If the method, the layer, a target or an argument is unknown.
+        NotApplicableError: If the detector cannot be explained.
+        InputError: If the points are not finite, or there are none.
+
+    Examples:
+        >>> model = init_model('config.py', 'checkpoint.pth', 'cpu')  # doctest: +SKIP
+        >>> explanation = explain3d.explain(model, 'frame.bin', method='FFAM', targets='score')
+        ... # doctest: +SKIP
+        >>> explanation.saliency  # (K, N), a value for each detection and point
+        ... # doctest: +SKIP
+    """
+    if settings and isinstance(method, str):
+        method = dict(type=method, **settings)
+    elif settings:
+        raise InputError(
+            f'Expected settings inside method={method!r}, received {sorted(settings)} beside it: '
+            'put them into the dict, or give the method by its name.'
+        )
+    detector = attachable(model)
+    frames = FrameExplainer(detector, method, targets, select)
+    recorder = Recorder(frames.settings)
+    with Attachment(detector, lambda: (frames, recorder)):
+        samples = _predict(detector, data)
+    found = [getattr(sample, FIELD) for sample in samples]
+    many = isinstance(data, (Mapping, list, tuple))
+    return found if many else found[0]
+
+
+def _predict(model: nn.Module, data: Any) -> list:
+    if isinstance(data, Mapping):
+        with torch.no_grad():
+            return model.test_step(data)
+    from mmdet3d.apis import inference_detector
+
+    if not hasattr(model, 'cfg'):
+        raise InputError(
+            f'{type(model).__name__} has no configuration (model.cfg): expected a detector of '
+            'mmdet3d.apis.init_model, or a collated batch for data.'
+        )
+    clouds = list(data) if isinstance(data, (list, tuple)) else [data]
+    return inference_detector(model, [_cloud(cloud) for cloud in clouds])[0]
+
+
+def _cloud(cloud: Any) -> str | np.ndarray:
+    """Returns a path or an array of its own, which pipelines may change in place."""
+    if isinstance(cloud, (str, os.PathLike)):
+        return os.fspath(cloud)
+    if isinstance(cloud, Tensor):
+        cloud = cloud.detach().cpu().numpy()
+    if isinstance(cloud, np.ndarray):
+        return np.array(cloud, dtype=np.float32)
+    raise InputError(
+        f'Expected a point file, an array or a tensor of points, received {type(cloud).__name__}.'
+    )

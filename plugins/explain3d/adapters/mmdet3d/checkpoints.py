@@ -1,0 +1,69 @@
+"""Is the checkpoint this model's? MMEngine only warns if it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from ...core.errors import CheckpointMismatchError
+from .detector import unwrap
+
+
+def check_checkpoint(runner: Any) -> None:
+    """Refuses a run whose checkpoint leaves parameters at their random values.
+
+    Args:
+        runner: A runner that has loaded its checkpoint. Without one there is a warning.
+
+    Raises:
+        CheckpointMismatchError: If parameters are missing from it, or have other shapes.
+    """
+    path = runner._load_from
+    if path is None:
+        runner.logger.warning(
+            'No checkpoint is loaded: the weights are those the model was built with, and '
+            'explanations of random weights mean nothing. Give a checkpoint, or set load_from.'
+        )
+        return
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    compare(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), str(path))
+
+
+def compare(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
+    """Compares a model with the state dict that was loaded into it.
+
+    Args:
+        model: The detector.
+        state: Parameters and buffers by name; a leading ``module.`` is ignored. Dimensions may be
+            in another order, as those of spconv 1 are.
+        path: Where it comes from, for the message.
+
+    Raises:
+        CheckpointMismatchError: If a parameter or buffer is missing or has another shape.
+    """
+    known = {name.removeprefix('module.'): value for name, value in state.items()}
+    missing, differing = [], []
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor) or name.endswith('num_batches_tracked'):
+            continue
+        if name not in known:
+            missing.append(name)
+        elif sorted(known[name].shape) != sorted(value.shape):
+            differing.append(f'{name} {tuple(known[name].shape)} for {tuple(value.shape)}')
+    if missing or differing:
+        raise CheckpointMismatchError(
+            f'{path} does not fit {type(model).__name__}: expected all of its parameters; '
+            f'{_some("missing", missing)}{_some("of another shape", differing)}these would stay at '
+            'their random values. Use the checkpoint of this configuration, or the configuration '
+            'of this checkpoint (check_checkpoint=False switches this test off).'
+        )
+
+
+def _some(what: str, names: list[str]) -> str:
+    if not names:
+        return ''
+    more = ', ...' if len(names) > 5 else ''
+    return f'{len(names)} {what} ({", ".join(names[:5])}{more}); '

@@ -1,0 +1,67 @@
+"""A detector that explains whatever it predicts, from a configuration's ``model`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdet3d.registry import MODELS as MMDET3D_MODELS
+from torch import nn
+
+from ...core.targets import TargetSpec, parse_targets
+from ...methods import EXPLAINERS
+from ...registry import MODELS
+from .attachment import Attachment, attachable
+from .frame_explainer import FrameExplainer, selection_of
+from .recorder import Recorder
+
+
+@MODELS.register_module()
+def ExplainedModel(  # noqa: N802 - configurations name it like the classes around it
+    detector: dict,
+    explainer: str | dict = 'FFAM',
+    targets: TargetSpec | Sequence[TargetSpec] = 'all',
+    select: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, Any] | None = None,
+    resume: bool = True,
+    on_error: str = 'raise',
+    class_names: Sequence[str] | None = None,
+    **detector_settings: Any,
+) -> nn.Module:
+    """Builds a stock detector that explains each frame it predicts.
+
+    What comes back *is* the detector, with its class and the names of its parameters: it loads
+    plain checkpoints, and is wrapped for distributed runs as any other. Each data sample that it
+    predicts carries an ``explanation``. Nothing happens in training mode.
+
+    Args:
+        detector: Configuration of the detector.
+        explainer: As in ``ExplainerHook``.
+        targets: As in ``ExplainerHook``.
+        select: As in ``ExplainerHook``.
+        outputs: As in ``Recorder``; without ``dir`` nothing is written.
+        resume: As in ``ExplainerHook``.
+        on_error: As in ``ExplainerHook``.
+        class_names: Names of the classes, for results and ``select``; default those of
+            ``dataset_meta``, which ``mmdet3d.apis.init_model`` sets, but a test run does not.
+        detector_settings: Keys that tools set on ``model`` (``train_cfg``); given to the detector.
+
+    Raises:
+        UnknownNameError: If the method or a target is unknown. An unknown layer, or a detector that
+            cannot be explained, is found at the first frame.
+
+    Examples:
+        >>> model = dict(type='explain3d.ExplainedModel', detector=dict(type='VoxelNet', ...))
+        ... # doctest: +SKIP
+    """
+    model = MMDET3D_MODELS.build({**detector, **detector_settings})
+    # What can be wrong without a model is found now, the rest once there are weights and a device.
+    settings = (EXPLAINERS.build(explainer), parse_targets(targets), selection_of(select))
+
+    def start() -> tuple[FrameExplainer, Recorder]:
+        frames = FrameExplainer(model, *settings, class_names)
+        outputs_ = {'background': False, **(outputs or {})}
+        return frames, Recorder(frames.settings, resume=resume, **outputs_)
+
+    Attachment(attachable(model), start, on_error).attach()
+    return model

@@ -1,0 +1,145 @@
+"""Single frames out of what a detector's ``predict`` gets and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.errors import InputError, NotApplicableError
+from ...core.normalize import full_precision
+from ...core.structures import Detections
+from .heads.base import with_geometric_center
+
+
+def frame_id_of(sample: Any, index: int = 0) -> str:
+    """Names a frame by its point file's stem, else its token or sample index.
+
+    Args:
+        sample: A ``Det3DDataSample``.
+        index: What to call it if the sample has none of these.
+    """
+    path = sample.metainfo.get('lidar_path')
+    if path:
+        return PurePosixPath(str(path).replace('\\', '/')).stem
+    for key in ('token', 'sample_idx'):
+        if sample.metainfo.get(key) is not None:
+            value = sample.metainfo[key]
+            return f'{value:06d}' if isinstance(value, int) else str(value)
+    return f'frame_{index:06d}'
+
+
+def one_frame(inputs: dict, index: int, size: int) -> dict:
+    """Returns the inputs of one frame of a batch, as a batch of one.
+
+    Points and voxels are copies: some encoders change theirs in place (``PillarFeatureNet`` with
+    ``legacy=True``), so this has to be called before the host's own pass.
+
+    Args:
+        inputs: What the data preprocessor gives: lists of one entry a frame, tensors (B, ...),
+            and ``voxels``, whose rows carry the frame in ``coors[:, 0]``.
+        index: Which frame.
+        size: B.
+    """
+    frame = {}
+    for key, value in inputs.items():
+        if key == 'voxels':
+            frame[key] = _voxels_of(value, index)
+        elif key == 'points':
+            frame[key] = [value[index].clone()]
+        elif isinstance(value, (list, tuple, Tensor)) and len(value) == size:
+            frame[key] = value[index : index + 1]
+        else:
+            frame[key] = value
+    return frame
+
+
+def _voxels_of(voxels: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    coordinates = voxels['coors']
+    rows = coordinates[:, 0] == index
+    frame = {
+        key: value[rows] if isinstance(value, Tensor) and len(value) == len(rows) else value
+        for key, value in voxels.items()
+    }
+    frame['coors'] = frame['coors'].clone()
+    frame['coors'][:, 0] = 0
+    return frame
+
+
+def check_points(points: Tensor, frame_id: str) -> None:
+    """Refuses a cloud that cannot be explained.
+
+    Raises:
+        InputError: If it is empty, or has coordinates that are not finite.
+    """
+    if points.dim() != 2 or points.shape[1] < 3 or len(points) == 0:
+        raise InputError(
+            f'Frame {frame_id!r} has points of shape {tuple(points.shape)}: expected (N, >= 3) '
+            'with N > 0. Is the point-cloud range right, or the file empty?'
+        )
+    finite = torch.isfinite(points).all(1)
+    if not finite.all():
+        raise InputError(
+            f'Frame {frame_id!r} has {int((~finite).sum())} points that are not finite: expected '
+            'none. Remove them in the pipeline, for example with PointsRangeFilter.'
+        )
+
+
+def detections_of(
+    sample: Any, class_names: Sequence[str], frame_id: str, scores_are_logits: bool = False
+) -> Detections:
+    """Returns the predictions of a data sample as K detections with geometric centres.
+
+    Args:
+        sample: A ``Det3DDataSample``.
+        class_names: Names of the classes.
+        frame_id: For messages.
+        scores_are_logits: Whether the host reports logits (Part-A2): scores are their sigmoid.
+
+    Raises:
+        NotApplicableError: If the sample has no 3D predictions in the LiDAR frame.
+    """
+    instances = sample.get('pred_instances_3d', None)
+    if instances is None or 'bboxes_3d' not in instances:
+        raise NotApplicableError(
+            f'Frame {frame_id!r} has no 3D boxes: expected pred_instances_3d.bboxes_3d. Only 3D '
+            'detectors can be explained.'
+        )
+    scores = full_precision(instances.scores_3d.detach())
+    return Detections(
+        _boxes(instances.bboxes_3d, frame_id),
+        scores.sigmoid() if scores_are_logits else scores,
+        instances.labels_3d.long(),
+        tuple(class_names),
+    )
+
+
+def ground_truth_of(sample: Any, class_names: Sequence[str], frame_id: str) -> Detections | None:
+    """Returns the annotated boxes of a data sample with scores of 1, or None if it has none."""
+    boxes = labels = None
+    annotation = sample.get('eval_ann_info', None)
+    instances = sample.get('gt_instances_3d', None)
+    if annotation is not None and 'gt_bboxes_3d' in annotation:
+        boxes, labels = annotation['gt_bboxes_3d'], annotation['gt_labels_3d']
+    elif instances is not None and 'bboxes_3d' in instances and 'labels_3d' in instances:
+        boxes, labels = instances.bboxes_3d, instances.labels_3d
+    if boxes is None:
+        return None
+    boxes = _boxes(boxes, frame_id)
+    labels = torch.as_tensor(labels, device=boxes.device).long()
+    known = labels >= 0  # Objects of other classes have the label -1.
+    boxes, labels = boxes[known], labels[known]
+    return Detections(boxes, boxes.new_ones(len(boxes)), labels, tuple(class_names))
+
+
+def _boxes(boxes: Any, frame_id: str) -> Tensor:
+    """(K, 7) with geometric centres."""
+    if type(boxes).__name__ != 'LiDARInstance3DBoxes':
+        raise NotApplicableError(
+            f'Frame {frame_id!r} has boxes of type {type(boxes).__name__}: expected '
+            "LiDARInstance3DBoxes (box_type_3d='LiDAR')."
+        )
+    return with_geometric_center(full_precision(boxes.tensor.detach()))

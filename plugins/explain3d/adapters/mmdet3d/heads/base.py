@@ -1,0 +1,133 @@
+"""From detections back to the raw outputs that they were decoded from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ....core.errors import InputError
+from ....core.normalize import full_precision
+from ....core.structures import BOX_ATTRIBUTES, Detections
+
+#: How far a rebuilt candidate may be from the detection it explains: metres, radians or score.
+#: The two come from passes of different batch size, which rounds differently; a candidate of
+#: another object is farther away than this, and the closest one is taken in any case.
+TOLERANCE = 0.05
+_CHUNK = 64
+
+
+class Candidates(ABC):
+    """Everything that a head could have reported for one frame, with an autograd graph.
+
+    Args:
+        head: The head.
+        args: Positional arguments with which the host called ``head.<intercepts>`` on a batch of
+            one frame.
+        kwargs: Keyword arguments of the same call.
+    """
+
+    #: The head's method that gets the raw outputs.
+    intercepts: ClassVar[str] = 'predict_by_feat'
+    #: Whether what the head reports as the score is the logit.
+    reports_logits: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, head: nn.Module, *args: Any, **kwargs: Any) -> None: ...
+
+    @abstractmethod
+    def of_label(self, label: int) -> Tensor:
+        """Returns the (A,) int64 indices of the candidates that can be reported as ``label``."""
+
+    @abstractmethod
+    def boxes(self, index: Tensor) -> Tensor:
+        """Returns the (n, 7) x, y, z, l, w, h, yaw of candidates ``index``, geometric centre."""
+
+    @abstractmethod
+    def logits(self, index: Tensor, label: Tensor) -> Tensor:
+        """Returns the (n,) raw classification output of candidates ``index`` for ``label``."""
+
+    def scores(self, index: Tensor, label: Tensor) -> Tensor:
+        """Returns the (n,) score in [0, 1] of candidates ``index`` for the (n,) ``label``."""
+        return self.logits(index, label).sigmoid()
+
+
+def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> dict[str, Tensor]:
+    """Returns the attributes of detections with a graph.
+
+    Args:
+        candidates: All candidates of the frame.
+        detections: K detections of the same frame; scores in [0, 1].
+        frame_id: For messages.
+
+    Returns:
+        The (K,) tensors ``x``, ``y``, ``z`` (geometric centre), ``l``, ``w``, ``h``, ``yaw``,
+        ``score`` and ``logit``.
+
+    Raises:
+        InputError: If a detection is none of the candidates.
+    """
+    index = identify(candidates, detections, frame_id)
+    boxes = full_precision(candidates.boxes(index))
+    return {
+        **dict(zip(BOX_ATTRIBUTES, boxes.unbind(1), strict=True)),
+        'score': full_precision(candidates.scores(index, detections.labels)),
+        'logit': full_precision(candidates.logits(index, detections.labels)),
+    }
+
+
+@torch.no_grad()
+def identify(candidates: Candidates, detections: Detections, frame_id: str) -> Tensor:
+    """Finds each detection among the candidates of its label, by box and score.
+
+    The candidate with the smallest deviation is taken; the deviation is the largest difference
+    over x, y, z, l, w, h, the yaw modulo half a turn, and the score.
+
+    Returns:
+        (K,) int64 candidate indices.
+
+    Raises:
+        InputError: If the smallest deviation is above ``TOLERANCE``.
+    """
+    index = torch.empty_like(detections.labels)
+    wanted = _keys(detections.boxes, detections.scores).float()
+    for label in detections.labels.unique().tolist():
+        rows = (detections.labels == label).nonzero().flatten()
+        pool = candidates.of_label(label)
+        labels = pool.new_full(pool.shape, label)
+        scores = candidates.scores(pool, labels)
+        keys = _keys(candidates.boxes(pool), scores).float()
+        for part in rows.split(_CHUNK):
+            if len(pool) == 0:
+                _refuse(detections, part[0], frame_id, float('inf'))
+            deviation, best = torch.cdist(wanted[part], keys, p=float('inf')).min(1)
+            worst = int(deviation.argmax())
+            if not deviation[worst] <= TOLERANCE:
+                _refuse(detections, part[worst], frame_id, float(deviation[worst]))
+            index[part] = pool[best]
+    return index
+
+
+def _keys(boxes: Tensor, scores: Tensor) -> Tensor:
+    """(n, 9): distances between these are deviations; small turns count in radians."""
+    turn = torch.stack([boxes[:, 6].mul(2).sin(), boxes[:, 6].mul(2).cos()], 1) / 2
+    return torch.cat([boxes[:, :6], turn, scores[:, None]], 1)
+
+
+def _refuse(detections: Detections, row: Tensor, frame_id: str, deviation: float) -> None:
+    one = detections[row[None]]
+    box = [round(v, 3) for v in one.boxes[0].tolist()]
+    raise InputError(
+        f'Frame {frame_id!r}: the detection {one.names()[0]} with score {float(one.scores):.3f} '
+        f'and box {box} is none of the candidates that the head gave in the second pass: expected '
+        f'a deviation of at most {TOLERANCE}, the closest one deviates by {deviation:.3g}. Is the '
+        'head customised, or does the model draw random numbers?'
+    )
+
+
+def with_geometric_center(boxes: Tensor) -> Tensor:
+    """Turns (n, >= 7) boxes with a bottom centre into (n, 7) with the geometric one."""
+    z = boxes[:, 2:3] + boxes[:, 5:6] / 2
+    return torch.cat([boxes[:, :2], z, boxes[:, 3:7]], 1)

@@ -1,0 +1,118 @@
+"""The hook that explains a test run of MMDetection3D."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.hooks import Hook
+
+from ...core.targets import TargetSpec
+from ...registry import HOOKS
+from .attachment import Attachment, attachable
+from .checkpoints import check_checkpoint
+from .frame_explainer import FrameExplainer
+from .recorder import Recorder
+
+
+@HOOKS.register_module()
+class ExplainerHook(Hook):
+    """Explains the detections of every frame of a test run.
+
+    It attaches to the detector when the test starts and lets go of it at the end; model,
+    predictions and metrics are what they are without it. Each data sample carries its
+    ``explanation`` by the time that metrics get it, and each frame is written to
+    ``{dir}/{frame}.npz``. Several processes share the folder.
+
+    Args:
+        explainer: ``dict(type='FFAM', layer='stride4', ...)``.
+        targets: What of a detection to explain: ``'all'``, ``['score', 'x']``, ...
+        select: Which detections: ``dict(score_thr=0.3, top_n=20, classes=['Car'], matched='tp')``.
+        outputs: ``dict(dir=..., save=True, pictures=False)``; see ``Recorder``. ``dir`` is
+            ``{work_dir}/explanations`` by default.
+        resume: Whether frames whose result is there, made with the same settings, weights, points
+            and detections, are taken from their file.
+        on_error: ``'raise'``, or ``'skip'`` for runs that shall not end at a bad frame.
+        interval: Frames from one line of the log to the next.
+        check_checkpoint: Whether to refuse a checkpoint that lacks parameters of the model.
+
+    Raises (from ``before_test_epoch``, before the first frame):
+        UnknownNameError: If the method, layer, a target or a kind of picture is unknown.
+        CheckpointMismatchError: If the checkpoint is another model's.
+        ResultFileError: If the folder cannot be written to.
+        TypeError: If the detector cannot be explained (MMEngine turns ``NotApplicableError`` of a
+            hook into its parent class; the message is the same).
+
+    Examples:
+        >>> custom_hooks = [
+        ...     dict(type='explain3d.ExplainerHook', explainer=dict(type='FFAM'), targets='all')
+        ... ]
+    """
+
+    #: After all others: hooks that exchange the weights (EMA) have done so by then.
+    priority = 'VERY_LOW'
+
+    def __init__(
+        self,
+        explainer: str | dict = 'FFAM',
+        targets: TargetSpec | Sequence[TargetSpec] = 'all',
+        select: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        resume: bool = True,
+        on_error: str = 'raise',
+        interval: int = 10,
+        check_checkpoint: bool = True,
+    ) -> None:
+        self.explainer, self.targets, self.select = explainer, targets, select
+        self.outputs = dict(outputs or {})
+        self.resume, self.on_error, self.interval = resume, on_error, interval
+        self.check_checkpoint = check_checkpoint
+        self.attachment: Attachment | None = None
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Checks everything that can be wrong, and attaches."""
+        if self.check_checkpoint:
+            check_checkpoint(runner)
+        frames = FrameExplainer(
+            attachable(runner.model),
+            self.explainer,
+            self.targets,
+            self.select,
+            _class_names(runner),
+        )
+        outputs = dict(self.outputs)
+        if outputs.get('dir') is None:
+            outputs['dir'] = os.path.join(runner.work_dir, 'explanations')
+        recorder = Recorder(frames.settings, resume=self.resume, interval=self.interval, **outputs)
+        self.attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
+        self.attachment.attach()
+        runner.logger.info(
+            f'{type(frames.explainer).__name__} explains {[t.name for t in frames.targets]} at '
+            f'{frames.tracer.layer.name} into {outputs["dir"]}'
+        )
+
+    def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
+        """Lets go of the detector and reports what all processes did."""
+        if self.attachment is None:
+            return
+        attachment, self.attachment = self.attachment, None
+        attachment.detach()
+        if attachment.recorder is None:  # Not a single frame.
+            return
+        counts = attachment.recorder.counts
+        if dist.is_distributed():
+            device = next(attachment.model.parameters()).device
+            names = ('frames', 'detections', 'resumed', 'failed')
+            total = torch.tensor([getattr(counts, n) for n in names], device=device)
+            dist.all_reduce(total)
+            for name, value in zip(names, total.tolist(), strict=True):
+                setattr(counts, name, value)
+        runner.logger.info(f'Explained: {counts.text()}; in {attachment.recorder.folder}')
+
+
+def _class_names(runner: Any) -> Sequence[str] | None:
+    dataset = getattr(runner.test_dataloader, 'dataset', None)
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')

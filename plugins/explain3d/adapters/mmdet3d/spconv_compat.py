@@ -1,0 +1,69 @@
+"""Gradients through spconv, on a CPU and in eval mode.
+
+Two things stand in the way of a gradient through spconv 2:
+
+* its CPU backward asks for the current CUDA stream, which raises where there is no CUDA;
+* in eval mode its implicit-GEMM algorithms (the default on a GPU) bypass the autograd function, so
+  that a gradient is silently missing (spconv issues 668 and 675).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def _no_stream() -> int:
+    """Stands in for ``get_current_stream`` without CUDA; the CPU kernels do not read its result."""
+    return 0
+
+
+def ensure_cpu_backward() -> bool:
+    """Makes spconv's backward work where torch has no CUDA; training needs it as well.
+
+    Replaces one name, ``spconv.pytorch.ops.get_current_stream``. Calling it again changes nothing;
+    with CUDA, or without spconv 2, nothing is done at all.
+
+    Returns:
+        Whether the replacement is in force.
+    """
+    if torch.cuda.is_available() or importlib.util.find_spec('spconv') is None:
+        return False
+    try:
+        ops = importlib.import_module('spconv.pytorch.ops')
+    except ImportError:  # spconv 1, or a build that does not fit the installed torch
+        return False
+    ops.get_current_stream = _no_stream
+    return True
+
+
+def is_sparse_convolution(module: nn.Module) -> bool:
+    """Whether ``module`` is a sparse convolution of spconv, or of the copy that mmcv carries."""
+    return all(hasattr(module, name) for name in ('subm', 'inverse', 'transposed', 'indice_key'))
+
+
+@contextmanager
+def differentiable_sparse_convolutions(model: nn.Module) -> Iterator[None]:
+    """Switches ``.training`` on for the sparse convolutions alone, and back at the end.
+
+    That is the flag by which spconv chooses between its autograd function and its inference
+    kernel. A sparse convolution has no dropout and no statistics: its output stays the same, and
+    the batch normalisations around it stay in eval mode.
+
+    Args:
+        model: Any module tree; without sparse convolutions nothing happens.
+    """
+    convolutions = [m for m in model.modules() if is_sparse_convolution(m)]
+    modes = [m.training for m in convolutions]
+    try:
+        for module in convolutions:
+            module.training = True
+        yield
+    finally:
+        for module, mode in zip(convolutions, modes, strict=True):
+            module.training = mode

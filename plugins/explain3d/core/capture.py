@@ -1,0 +1,133 @@
+"""Starting an autograd graph at a layer: its output is exchanged for a leaf.
+
+Nothing below the layer enters the graph, so that neither its memory nor its backward pass is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from .errors import NotApplicableError
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether ``value`` is a sparse tensor as spconv 2 has them."""
+    return all(hasattr(value, a) for a in ('features', 'indices', 'spatial_shape', 'batch_size'))
+
+
+def sole_tensor(output: Any, name: str) -> Tensor | Any:
+    """Returns the one tensor that a layer gives, sparse or dense, out of a tuple, list or dict.
+
+    Integer tensors (the voxel coordinates that some encoders return along) do not count.
+
+    Raises:
+        NotApplicableError: If there are several tensors or none.
+    """
+    found = [value for value in _items(output) if _is_floating(value)]
+    if len(found) == 1:
+        return found[0]
+    raise NotApplicableError(
+        f'Layer {name!r} gives {len(found)} feature tensors: expected one. Name a module inside it.'
+    )
+
+
+def _items(output: Any) -> list:
+    if isinstance(output, dict):
+        return [leaf for value in output.values() for leaf in _items(value)]
+    if isinstance(output, (tuple, list)):
+        return [leaf for value in output for leaf in _items(value)]
+    return [output]
+
+
+def _is_floating(value: Any) -> bool:
+    if is_sparse(value):
+        return True
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _exchange(output: Any, old: Any, new: Any) -> Any:
+    """Returns ``output`` with ``new`` in the place of ``old``."""
+    if output is old:
+        return new
+    if isinstance(output, dict):
+        return type(output)((key, _exchange(value, old, new)) for key, value in output.items())
+    if isinstance(output, tuple) and hasattr(output, '_fields'):
+        return type(output)(*(_exchange(value, old, new) for value in output))
+    if isinstance(output, (tuple, list)):
+        return type(output)(_exchange(value, old, new) for value in output)
+    return output
+
+
+def _rows_indices(output: Any, features: Tensor) -> Tensor | None:
+    """Returns the integer tensor with one row for each row of ``features``, if there is one."""
+    found = [
+        value
+        for value in _items(output)
+        if isinstance(value, Tensor) and not value.is_floating_point() and value.dim() == 2
+    ]
+    return next((value for value in found if len(value) == len(features)), None)
+
+
+@dataclass
+class Leaf:
+    """What ``leaf_at`` caught; empty until the layer has run.
+
+    Attributes:
+        tensor: The leaf: the layer's features, of any shape, that require a gradient.
+        output: The layer's sole tensor as it was, a sparse tensor or the dense one.
+        indices: (M, 4) int batch, z, y, x of the rows, if the layer is sparse or gives them along
+            with its (M, C) features, else None.
+        spatial_shape: Grid size of a sparse layer, else None.
+    """
+
+    tensor: Tensor | None = None
+    output: Any = None
+    indices: Tensor | None = None
+    spatial_shape: tuple[int, ...] | None = None
+
+
+@contextmanager
+def leaf_at(module: nn.Module, name: str = '') -> Iterator[Leaf]:
+    """Makes the output of ``module`` the start of the graph while the context lasts.
+
+    Args:
+        module: The layer. It must run once, and give one tensor, dense or sparse.
+        name: The layer's name for messages.
+
+    Yields:
+        A ``Leaf`` that is filled when the layer has run.
+
+    Raises:
+        NotApplicableError: From the forward pass, if the layer gives more or less than one tensor
+            or runs twice.
+    """
+    leaf = Leaf()
+
+    def replace(_module: nn.Module, _inputs: tuple, output: Any) -> Any:
+        if leaf.tensor is not None:
+            raise NotApplicableError(
+                f'Layer {name!r} ran more than once in a forward pass: expected one run. '
+                'Choose a layer that is not shared.'
+            )
+        old = sole_tensor(output, name)
+        features = old.features if is_sparse(old) else old
+        leaf.output = old
+        leaf.tensor = features.detach().requires_grad_()
+        # The network goes on with a copy: an in-place activation may follow, which a leaf refuses.
+        copy = leaf.tensor.clone()
+        leaf.indices = _rows_indices(output, features)
+        if is_sparse(old):
+            leaf.indices, leaf.spatial_shape = old.indices, tuple(old.spatial_shape)
+            return _exchange(output, old, old.replace_feature(copy))
+        return _exchange(output, old, copy)
+
+    handle = module.register_forward_hook(replace)
+    try:
+        yield leaf
+    finally:
+        handle.remove()

@@ -1,0 +1,97 @@
+"""Working on a model that belongs to somebody else: everything is put back as it was found."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def frozen_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluates ``model`` with gradients to its activations, but none to its parameters.
+
+    Inside, every module is in eval mode, no parameter requires a gradient, and gradients are
+    enabled even under ``torch.no_grad``. Afterwards, also after an exception, the model is as it
+    was: training flags, ``requires_grad``, buffers (identity and content) and the state of the
+    random generators of Python, numpy, the CPU and the model's devices.
+
+    Args:
+        model: Any module. Its parameters' values are not written to, hence not saved.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    frozen = [p for p in model.parameters() if p.requires_grad]
+    buffers = _save_buffers(model)
+    generators = _save_generators(model)
+    try:
+        # Flags are set directly: ``eval()`` and ``train()`` are overridden by some backbones.
+        for module, _ in modes:
+            module.training = False
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        _restore_buffers(buffers)
+        _restore_generators(generators)
+
+
+def _save_buffers(model: nn.Module) -> list[tuple]:
+    return [
+        (module, name, buffer, buffer._version, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+
+
+def _restore_buffers(buffers: list[tuple]) -> None:
+    for module, name, buffer, version, content in buffers:
+        module._buffers[name] = buffer
+        if buffer._version != version:  # Written to; comparing values would wait for the device.
+            with torch.no_grad():
+                buffer.copy_(content)
+
+
+def _save_generators(model: nn.Module) -> dict[str, Any]:
+    devices = {p.device.index or 0 for p in model.parameters() if p.is_cuda}
+    return {
+        'python': random.getstate(),
+        'numpy': np.random.get_state(),  # noqa: NPY002 - the host's global generator
+        'torch': torch.get_rng_state(),
+        'cuda': {index: torch.cuda.get_rng_state(index) for index in devices},
+    }
+
+
+def _restore_generators(state: dict[str, Any]) -> None:
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])  # noqa: NPY002
+    torch.set_rng_state(state['torch'])
+    for index, value in state['cuda'].items():
+        torch.cuda.set_rng_state(value, index)
+
+
+@contextmanager
+def overridden(owner: object, name: str, value: Any) -> Iterator[None]:
+    """Sets an attribute of one instance, and puts back what its ``__dict__`` had before.
+
+    A method of the class is shadowed for this instance only, and visible again afterwards.
+    """
+    had, before = name in vars(owner), vars(owner).get(name)
+    vars(owner)[name] = value
+    try:
+        yield
+    finally:
+        if had:
+            vars(owner)[name] = before
+        else:
+            del vars(owner)[name]

@@ -1,0 +1,165 @@
+"""MMDetection3D's info files for a KITTI-format data set, made by MMDetection3D's own converter.
+
+The wheel ships its converters as plain files below ``mmdet3d/.mim/tools``; they are loaded from
+there as a package of another name, because ``tools`` is also a folder of most repositories.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from ..core.errors import InputError
+
+_CONVERTERS = 'explain3d_mmdet3d_converters'
+_STAMP = 'mmdet3d_infos.json'
+_KINDS = ('velodyne', 'image_2', 'calib', 'label_2')
+_SPLITS = ('train', 'val', 'trainval', 'test')
+
+
+def make_mmdet3d_infos(root: str | Path) -> Path:
+    """Makes info files, reduced clouds and the ground-truth database of a KITTI-format data set.
+
+    Writes ``kitti_infos_{train,val,trainval}.pkl`` (the format `KittiDataset` of MMDetection3D
+    1.x reads; ``test`` too if there are test frames), ``kitti_dbinfos_train.pkl``,
+    ``kitti_gt_database/`` and ``training/velodyne_reduced/`` into ``root``. What is there and was
+    made by this function for the same frames is kept; other files of these names are replaced.
+
+    Args:
+        root: Writable folder with ``ImageSets`` and ``training``.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        InputError: If ``root`` lacks a part of the KITTI layout.
+        ImportError: If MMDetection3D or what its converter needs is not installed.
+    """
+    root = Path(root)
+    _check_layout(root)
+    wanted = {'version': _version(), 'splits': {s: _members(root, s) for s in _SPLITS}}
+    stamp = root / _STAMP
+    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
+        return root
+    stamp.unlink(missing_ok=True)
+    _convert(root)
+    stamp.write_text(json.dumps(wanted) + '\n')
+    return root
+
+
+def prepare_kitti(root_in: str | Path, root_out: str | Path) -> Path:
+    """Links a read-only KITTI-format data set into a work folder and makes the info files there.
+
+    Args:
+        root_in: Data set with ``ImageSets`` and ``training``; left untouched.
+        root_out: Work folder, created if need be.
+
+    Returns:
+        ``root_out``.
+
+    Raises:
+        InputError: If ``root_in`` lacks a part of the KITTI layout, or ``root_out`` holds links
+            to another data set.
+    """
+    root_in, root_out = Path(root_in).resolve(), Path(root_out)
+    _check_layout(root_in)
+    for folder in ('ImageSets', 'training', 'testing'):
+        (root_out / folder).mkdir(parents=True, exist_ok=True)
+    for kind in _KINDS:
+        _link(root_in / 'training' / kind, root_out / 'training' / kind)
+    for split in _SPLITS:
+        text = ''.join(f'{name}\n' for name in _members(root_in, split))
+        (root_out / 'ImageSets' / f'{split}.txt').write_text(text)
+    return make_mmdet3d_infos(root_out)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.is_symlink() and target.resolve() == source:
+        return
+    if target.is_symlink() or target.exists():
+        raise InputError(
+            f'{target} exists and is no link to {source}: choose another work folder or delete '
+            f'this one.'
+        )
+    target.symlink_to(source, target_is_directory=True)
+
+
+def _check_layout(root: Path) -> None:
+    parts = [f'training/{kind}' for kind in _KINDS] + ['ImageSets/train.txt', 'ImageSets/val.txt']
+    missing = [part for part in parts if not (root / part).exists()]
+    if missing:
+        raise InputError(
+            f'Expected a KITTI-format data set in {root}, which lacks {missing}: make one with '
+            f'tools/make_mini_dataset.py or give the folder that holds ImageSets and training.'
+        )
+
+
+def _members(root: Path, split: str) -> list[str]:
+    """Frame names of a split; ``trainval`` and ``test`` need not be there."""
+    path = root / 'ImageSets' / f'{split}.txt'
+    if path.exists():
+        return path.read_text().split()
+    return sorted(_members(root, 'train') + _members(root, 'val')) if split == 'trainval' else []
+
+
+def _version() -> str:
+    try:
+        import mmdet3d
+    except ImportError as error:
+        raise ImportError(
+            'The info files are made by MMDetection3D, which is not installed: '
+            'run "pip install mmdet3d" with mmcv, mmdet and mmengine.'
+        ) from error
+    return mmdet3d.__version__
+
+
+def _converter(name: str) -> ModuleType:
+    """Imports one of the wheel's converter modules."""
+    import mmdet3d
+
+    if _CONVERTERS not in sys.modules:
+        package = Path(mmdet3d.__file__).parent
+        # A wheel has its tools in .mim, a source checkout beside the package.
+        folders = [package / '.mim' / 'tools', package.parent / 'tools']
+        folder = next((f for f in folders if (f / 'dataset_converters').is_dir()), None)
+        if folder is None:
+            raise ImportError(
+                f'Expected the data set converters in one of {[str(f) for f in folders]} and '
+                f'found none: install the mmdet3d wheel.'
+            )
+        spec = importlib.util.spec_from_loader(_CONVERTERS, loader=None, is_package=True)
+        spec.submodule_search_locations = [str(folder / 'dataset_converters')]
+        sys.modules[_CONVERTERS] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f'{_CONVERTERS}.{name}')
+
+
+def _convert(root: Path) -> None:
+    import mmdet3d.datasets  # noqa: F401  (registers KittiDataset and its transforms)
+    from mmengine.registry import DefaultScope
+
+    kitti = _converter('kitti_converter')
+    update = _converter('update_infos_to_v2')
+    database = _converter('create_gt_database')
+    # The converter overwrites its own first-format files after a pause; elsewhere it need not.
+    with tempfile.TemporaryDirectory(prefix='kitti_infos_') as scratch:
+        kitti.create_kitti_info_file(str(root), 'kitti', save_path=scratch)
+        (root / 'training' / 'velodyne_reduced').mkdir(exist_ok=True)
+        paths = {split: str(Path(scratch) / f'kitti_infos_{split}.pkl') for split in _SPLITS}
+        kitti.create_reduced_point_cloud(
+            str(root), 'kitti', paths['train'], paths['val'], paths['test']
+        )
+        for split, path in paths.items():
+            # The converter fails on an empty split, as the test split may be.
+            if _members(root, split):
+                update.update_kitti_infos(path, str(root))
+    if not _members(root, 'train'):
+        return
+    with DefaultScope.overwrite_default_scope('mmdet3d'):
+        database.create_groundtruth_database(
+            'KittiDataset', str(root), 'kitti', 'kitti_infos_train.pkl', relative_path=False
+        )

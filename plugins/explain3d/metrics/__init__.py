@@ -1,0 +1,1 @@
+"""Figures of merit: pure functions first, thin classes over them."""

@@ -1,0 +1,23 @@
+"""Registries of explain3d below those of MMEngine, under the scope ``explain3d``.
+
+MMEngine imports this module when a configuration names ``explain3d.Something``, and their modules
+at the first look-up; nothing else in the package does, so that explain3d works without it.
+"""
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+_ADAPTER = 'explain3d.adapters.mmdet3d'
+
+
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='explain3d', locations=[location])
+
+
+HOOKS = _child('hook', MMENGINE_HOOKS, f'{_ADAPTER}.hook')
+MODELS = _child('model', MMENGINE_MODELS, f'{_ADAPTER}.explained_model')
+METRICS = _child('metric', MMENGINE_METRICS, f'{_ADAPTER}.kitti_metric')
+TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms')

@@ -1,0 +1,94 @@
+"""Makes the small data sets: the simulated mini world, and work folders over real frames.
+
+make_mini_dataset.py kitti --out data/mini_kitti --mmdet3d-infos
+make_mini_dataset.py kitti-real --out data/kitti-mini   (finds frames by EXPLAIN3D_REAL_DATA)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'plugins'))
+
+from explain3d.core.errors import Explain3DError  # noqa: E402
+from explain3d.datasets.mini.build import KittiParameters, build_kitti  # noqa: E402
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    formats = parser.add_subparsers(dest='format', required=True)
+    kitti = formats.add_parser('kitti', help='KITTI object layout')
+    kitti.add_argument('--out', type=Path, default=Path('data/mini_kitti'))
+    kitti.add_argument('--frames', type=int, default=250)
+    kitti.add_argument('--first-frame', type=int, default=0, help='number of the first frame')
+    kitti.add_argument('--val-frames', type=int, default=50, help='the last ones, for validation')
+    kitti.add_argument('--seed', type=int, default=0)
+    kitti.add_argument('--workers', type=int, default=1)
+    kitti.add_argument(
+        '--fov-only',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write only the points in the camera's field of view",
+    )
+    kitti.add_argument(
+        '--mmdet3d-infos',
+        action='store_true',
+        help="make MMDetection3D's info files and ground-truth database too",
+    )
+    real = formats.add_parser('kitti-real', help='a work folder over read-only KITTI frames')
+    real.add_argument('--out', type=Path, default=Path('data/kitti-mini'))
+    real.add_argument('--source', type=Path, help='default: kitti-mini in EXPLAIN3D_REAL_DATA')
+    return parser.parse_args(argv)
+
+
+def real_source(source: Path | None) -> Path:
+    """Returns the folder of the real frames."""
+    if source is None and not os.environ.get('EXPLAIN3D_REAL_DATA'):
+        sys.exit(
+            'error: expected --source, or EXPLAIN3D_REAL_DATA naming a folder with kitti-mini/ in '
+            'the KITTI object layout.'
+        )
+    return source or Path(os.environ['EXPLAIN3D_REAL_DATA']) / 'kitti-mini'
+
+
+def make_simulated(args: argparse.Namespace) -> None:
+    """Makes the mini world's frames, and the info files if they are asked for."""
+    parameters = KittiParameters(
+        frames=args.frames,
+        val_frames=args.val_frames,
+        seed=args.seed,
+        fov_only=args.fov_only,
+        first_frame=args.first_frame,
+    )
+    build_kitti(args.out, parameters, args.workers)
+    if args.mmdet3d_infos:
+        # Imported here: the data alone need no host toolbox.
+        from explain3d.datasets.mmdet3d_infos import make_mmdet3d_infos
+
+        make_mmdet3d_infos(args.out)
+
+
+def make_real(args: argparse.Namespace) -> None:
+    """Links to real frames and makes the info files beside the links."""
+    from explain3d.datasets.mmdet3d_infos import prepare_kitti
+
+    prepare_kitti(real_source(args.source), args.out)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    args = parse_args(argv)
+    try:
+        make_simulated(args) if args.format == 'kitti' else make_real(args)
+    except Explain3DError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""Prints what a folder of explanations holds: a table of all frames, and the pictures' paths."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import defaultdict
+from pathlib import Path
+
+from explain3d.core.results import ResultStore, format_table, summarize
+
+
+def average(rows: list[dict]) -> list[dict]:
+    """Returns a row for each class and target: means over detections, and how many."""
+    groups: dict[tuple[str, str], list[dict]] = defaultdict(list)
+    for row in rows:
+        groups[row['class'], row['target']].append(row)
+    return [
+        {
+            'class': name,
+            'target': target,
+            'detections': len(group),
+            'score': _mean(group, 'score'),
+            'inside': _mean(group, 'inside'),
+            'top_inside': _mean(group, 'top_inside'),
+        }
+        for (name, target), group in groups.items()
+    ]
+
+
+def _mean(rows: list[dict], key: str) -> float:
+    values = [row[key] for row in rows if not math.isnan(row[key])]
+    return sum(values) / len(values) if values else math.nan
+
+
+def main() -> None:
+    """Prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('folder', type=Path, help='folder of result files')
+    parser.add_argument('--targets', nargs='+', help='default: all in the files')
+    parser.add_argument('--each', action='store_true', help='a row for each detection')
+    args = parser.parse_args()
+    rows = [row for found in ResultStore(args.folder) for row in summarize(found, args.targets)]
+    print(format_table(rows if args.each else average(rows)))
+    print(
+        '\ninside: share of the saliency in the predicted box; top_inside: how often the most '
+        'salient point lies in it.'
+    )
+    pictures = sorted((args.folder / 'pictures').glob('*.png'))
+    if pictures:
+        print(f'{len(pictures)} pictures, the first: {pictures[0]}')
+
+
+if __name__ == '__main__':
+    main()
