@@ -133,7 +133,7 @@ def plan_backwards(targets: Sequence[Target]) -> tuple[list[str], list[frozenset
     sums = {frozenset(t.attributes): t.attributes for t in targets if t.combine == 'sum'}
     sums = {names: order for names, order in sums.items() if not names <= single.keys()}
     missing = [n for n in dict.fromkeys(n for o in sums.values() for n in o) if n not in single]
-    if False:
+    if len(missing) < len(sums):
         return [*single, *missing], []
     return list(single), list(sums)
 
