@@ -232,6 +232,14 @@ def build(config, seed=0):
     return model.eval()
 
 
+def half(model):
+    """A state dict in half precision, with the version information that spconv's loader needs."""
+    state = model.state_dict()
+    for name, value in state.items():
+        state[name] = value.half() if value.is_floating_point() else value
+    return state
+
+
 def cloud(seed=0, count=800):
     """(N, 4) points on a few boxes and a ground plane."""
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...core.errors import CheckpointMismatchError
 from .detector import unwrap
+from .spconv_compat import is_sparse_convolution
 
 
 def check_checkpoint(runner: Any) -> None:
@@ -22,6 +23,8 @@ def check_checkpoint(runner: Any) -> None:
         CheckpointMismatchError: If parameters are missing from it, or have other shapes.
     """
     path = runner._load_from
+    if path is None and runner._resume:  # The latest one of the work folder, of this very run.
+        return
     if path is None:
         runner.logger.warning(
             'No checkpoint is loaded: the weights are those the model was built with, and '
@@ -37,29 +40,50 @@ def compare(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
 
     Args:
         model: The detector.
-        state: Parameters and buffers by name; a leading ``module.`` is ignored. Dimensions may be
-            in another order, as those of spconv 1 are.
+        state: Parameters and buffers by name; a leading ``module.`` is ignored.
         path: Where it comes from, for the message.
 
     Raises:
         CheckpointMismatchError: If a parameter or buffer is missing or has another shape.
     """
     known = {name.removeprefix('module.'): value for name, value in state.items()}
+    permuted = _permuted_weights(model, getattr(state, '_metadata', None) or {})
     missing, differing = [], []
     for name, value in model.state_dict().items():
         if not isinstance(value, Tensor) or name.endswith('num_batches_tracked'):
             continue
         if name not in known:
             missing.append(name)
-        elif sorted(known[name].shape) != sorted(value.shape):
-            differing.append(f'{name} {tuple(known[name].shape)} for {tuple(value.shape)}')
-    if missing or differing:
-        raise CheckpointMismatchError(
-            f'{path} does not fit {type(model).__name__}: expected all of its parameters; '
-            f'{_some("missing", missing)}{_some("of another shape", differing)}these would stay at '
-            'their random values. Use the checkpoint of this configuration, or the configuration '
-            'of this checkpoint (check_checkpoint=False switches this test off).'
-        )
+            continue
+        shape = tuple(known[name].shape)
+        loaded = (*shape[-1:], *shape[:-1]) if name in permuted else shape
+        if loaded != tuple(value.shape):
+            differing.append(f'{name} {shape} for {tuple(value.shape)}')
+    if not missing and not differing:
+        return
+    layout = (
+        'Sparse weights without version information are taken for those of spconv 1: keep the '
+        '_metadata of model.state_dict() when a checkpoint is converted. '
+        if any(name.split(' ')[0] in permuted for name in differing)
+        else ''
+    )
+    raise CheckpointMismatchError(
+        f'{path} does not fit {type(model).__name__}: expected all of its parameters; '
+        f'{_some("missing", missing)}{_some("of another shape", differing)}these would stay at '
+        f'their random values. {layout}Use the checkpoint of this configuration, or the '
+        'configuration of this checkpoint (check_checkpoint=False switches this test off).'
+    )
+
+
+def _permuted_weights(model: nn.Module, metadata: Mapping[str, dict]) -> set[str]:
+    """Names of the weights that MMDetection3D takes for spconv 1's, and permutes when it loads."""
+    return {
+        f'{name}.weight'
+        for name, module in model.named_modules()
+        if is_sparse_convolution(module)
+        and getattr(module, '_version', None) == 2
+        and metadata.get(name, {}).get('version') != 2
+    }
 
 
 def _some(what: str, names: list[str]) -> str:
