@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tiny_detectors as tiny
 import torch
+from mmengine.logging import MMLogger
+from test_tracer import state_of
+from torch import nn
+
 from explain3d.adapters.mmdet3d.hook import ExplainerHook
 from explain3d.core.errors import CheckpointMismatchError, InputError, UnknownNameError
 from explain3d.core.results import ResultStore
 from explain3d.methods import EXPLAINERS, RandomMap
-from mmengine.logging import MMLogger
-from test_tracer import state_of
-from torch import nn
 
 SELECT = dict(score_thr=0.0, top_n=3)
 SETTINGS = dict(explainer=dict(type='FFAM', rank=4), targets=['all', 'score'], select=SELECT)

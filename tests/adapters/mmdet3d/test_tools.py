@@ -124,9 +124,9 @@ def test_out_dir_needs_an_explainer(folder):
 def test_options_are_those_of_the_stock_tool(folder):
     ours = tool(ROOT / 'tools/test.py')
     args = ours.parse_args(
-        f'{folder}/plain.py c.pth --work-dir w --show --show-dir s --score-thr 0.2 --task lidar_det '
-        '--wait-time 3 --cfg-options test_dataloader.batch_size=3 --launcher pytorch --tta '
-        '--local-rank 1 --ceph'.split()
+        f'{folder}/plain.py c.pth --work-dir w --show --show-dir s --score-thr 0.2 --tta --ceph '
+        '--task lidar_det --wait-time 3 --launcher pytorch --local-rank 1 '
+        '--cfg-options test_dataloader.batch_size=3'.split()
     )
     args.ceph = args.tta = False
     config = ours.build_config(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import InputError
+from ...core.session import overridden
 from ...core.structures import Explanation
 from ...core.targets import TargetSpec
 from ...methods import Explainer
@@ -65,16 +67,20 @@ def explain(
     frames = FrameExplainer(detector, method, targets, select)
     recorder = Recorder(frames.settings)
     with Attachment(detector, lambda: (frames, recorder)):
-        samples = _predict(detector, data)
-    found = [getattr(sample, FIELD) for sample in samples]
-    many = isinstance(data, (Mapping, list, tuple))
+        if isinstance(data, Mapping):
+            return [getattr(sample, FIELD) for sample in _predict_batch(detector, data)]
+        many = isinstance(data, (list, tuple))
+        found = [_explain_cloud(detector, c, i) for i, c in enumerate(data if many else [data])]
     return found if many else found[0]
 
 
-def _predict(model: nn.Module, data: Any) -> list:
-    if isinstance(data, Mapping):
-        with torch.no_grad():
-            return model.test_step(data)
+def _predict_batch(model: nn.Module, data: Mapping[str, Any]) -> list:
+    with torch.no_grad():
+        return model.test_step(data)
+
+
+def _explain_cloud(model: nn.Module, cloud: Any, index: int) -> Explanation:
+    """Returns what the attachment makes of one cloud; clouds without a name get a number."""
     from mmdet3d.apis import inference_detector
 
     if not hasattr(model, 'cfg'):
@@ -82,8 +88,14 @@ def _predict(model: nn.Module, data: Any) -> list:
             f'{type(model).__name__} has no configuration (model.cfg): expected a detector of '
             'mmdet3d.apis.init_model, or a collated batch for data.'
         )
-    clouds = list(data) if isinstance(data, (list, tuple)) else [data]
-    return inference_detector(model, [_cloud(cloud) for cloud in clouds])[0]
+    cloud = _cloud(cloud)
+    # For arrays ``inference_detector`` changes the pipeline of ``model.cfg`` for good.
+    with overridden(model, 'cfg', copy.deepcopy(model.cfg)):
+        sample, _ = inference_detector(model, cloud)
+    explanation = getattr(sample, FIELD)
+    if not isinstance(cloud, str):
+        explanation.frame_id = f'frame_{index:06d}'
+    return explanation
 
 
 def _cloud(cloud: Any) -> str | np.ndarray:

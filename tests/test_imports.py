@@ -1,0 +1,53 @@
+"""What an import brings along: an OpenPCDet user needs no OpenMMLab package, and vice versa."""
+
+import subprocess
+import sys
+
+import pytest
+
+HOSTS = ('mmdet3d', 'mmdet', 'mmengine', 'mmcv', 'pcdet', 'spconv')
+PROBE = """
+import importlib, pkgutil, sys
+
+def modules(name):
+    module = importlib.import_module(name)
+    for found in pkgutil.iter_modules(getattr(module, '__path__', ()), name + '.'):
+        importlib.import_module(found.name)
+
+{code}
+print(','.join(sorted({{name.split('.')[0] for name in sys.modules}})))
+"""
+
+
+def imported(code):
+    done = subprocess.run(
+        [sys.executable, '-c', PROBE.format(code=code)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.strip().split(','))
+
+
+def test_host_independent_parts_import_no_host():
+    parts = ('core', 'methods', 'metrics', 'visualization', 'datasets')
+    found = imported('; '.join(f"modules('explain3d.{part}')" for part in parts))
+    assert {'explain3d', 'torch', 'matplotlib'} <= found
+    assert found.isdisjoint(HOSTS)
+
+
+def test_the_package_alone_imports_neither_torch_nor_numpy():
+    found = imported('import explain3d; explain3d.__version__; dir(explain3d)')
+    assert found.isdisjoint({*HOSTS, 'torch', 'numpy', 'matplotlib'})
+
+
+def test_load_needs_no_host():
+    found = imported('import explain3d; explain3d.load')
+    assert 'torch' in found
+    assert found.isdisjoint({*HOSTS, 'matplotlib'})
+
+
+def test_an_unknown_attribute_is_an_attribute_error():
+    import explain3d
+
+    with pytest.raises(AttributeError, match="'explain3d' has no attribute 'explian'"):
+        explain3d.explian  # noqa: B018
+    assert {'explain', 'load', '__version__'} <= set(dir(explain3d))
