@@ -289,11 +289,12 @@ def test_rows_may_come_in_any_order(features, loss, solver):
 
 
 @pytest.mark.parametrize(('loss', 'solver'), SOLVERS)
-def test_features_times_a_number_are_weights_times_it(features, loss, solver):
+@pytest.mark.parametrize('factor', [37.0, 1e-9])
+def test_features_times_a_number_are_weights_times_it(features, loss, solver, factor):
     options = {'loss': loss, 'solver': solver, 'tol': 0, 'max_iter': 60}
     once = factorize(features, R, **options).normalized()
-    times = factorize(37 * features, R, **options).normalized()
-    torch.testing.assert_close(times.H, 37 * once.H, rtol=1e-6, atol=1e-7)
+    times = factorize(factor * features, R, **options).normalized()
+    torch.testing.assert_close(times.H / factor, once.H, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(times.W, once.W, rtol=1e-6, atol=1e-8)
 
 
@@ -369,6 +370,15 @@ def test_a_fixed_dictionary_is_least_squares_with_non_negative_weights(features)
     assert torch.equal(result.W, W)
     expected = np.stack([nnls(W.T.numpy(), row)[0] for row in features.numpy()])
     np.testing.assert_allclose(result.H.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(('loss', 'solver'), SOLVERS)
+def test_a_concept_of_zeros_has_no_weights(features, loss, solver):
+    W = random(R, C, seed=8)
+    W[2] = 0
+    result = factorize(features, R, loss=loss, solver=solver, W=W, fixed=True)
+    assert not result.H[:, 2].any()
+    assert result.H[:, 3].any()
 
 
 def test_a_fixed_dictionary_under_kl_cannot_be_improved(features):
