@@ -37,7 +37,7 @@ def read_requirements(name: str) -> list[str]:
 
 
 HOSTS = ['mmengine>=0.10,<0.11', 'mmdet>=3.2,<3.4', 'mmdet3d>=1.4,<1.5', 'mmcv>=2.0,<2.2']
-MINI = ['trimesh>=4.4', 'embreex>=2.17', 'pillow>=9']
+MINI = ['embreex>=2.17', 'pillow>=9']
 
 setup(
     name='explain3d',

@@ -1,22 +1,29 @@
 #!/usr/bin/env python
-"""Turns a training checkpoint into one to ship: float16 weights and a note, nothing else."""
+"""Turns a training checkpoint into one to ship: float16 weights and a note, nothing else.
+
+With ``--rename`` and ``--drop`` it hands the weights of one detector's parts to another's:
+
+    export_checkpoint.py second.pth trunk.pth --drop bbox_head \
+        --rename middle_encoder=pts_middle_encoder backbone=pts_backbone neck=pts_neck
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
 
 
-def shrink(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns the parameters with floating-point tensors as float16.
+def shrink(state: OrderedDict) -> OrderedDict:
+    """Returns a state dict with floating-point tensors as float16.
 
     Raises:
         ValueError: If a value does not fit float16.
     """
-    small = {}
+    small = OrderedDict()
     for name, tensor in state.items():
         if tensor.is_floating_point():
             half = tensor.half()
@@ -24,15 +31,37 @@ def shrink(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 raise ValueError(f'{name}: a value does not fit float16; ship it as float32.')
             tensor = half
         small[name] = tensor.contiguous()
+    small._metadata = state._metadata
     return small
+
+
+def transfer(state: OrderedDict, renamed: dict[str, str], dropped: list[str]) -> OrderedDict:
+    """Returns a state dict with top-level modules renamed, or left out.
+
+    The versions of the modules go with them: without its version, MMDetection3D takes a sparse
+    convolution's weight for one of spconv 1 and permutes it.
+    """
+
+    def rename(path: str) -> str:
+        head, dot, rest = path.partition('.')
+        return renamed.get(head, head) + dot + rest
+
+    def kept(path: str) -> bool:
+        return path.partition('.')[0] not in dropped
+
+    moved = OrderedDict((rename(k), v) for k, v in state.items() if kept(k))
+    moved._metadata = OrderedDict((rename(k), v) for k, v in state._metadata.items() if kept(k))
+    return moved
 
 
 def main() -> None:
     """Writes the small checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path, help='checkpoint that MMEngine wrote')
     parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument('--note', nargs='*', default=[], metavar='KEY=VALUE', help='provenance')
+    parser.add_argument('--rename', nargs='*', default=[], metavar='OLD=NEW', help='modules')
+    parser.add_argument('--drop', nargs='*', default=[], metavar='MODULE', help='modules')
     args = parser.parse_args()
     # MMEngine's own checkpoints hold more than tensors (message hub, history).
     checkpoint = torch.load(args.source, map_location='cpu', weights_only=False)
@@ -41,8 +70,10 @@ def main() -> None:
         'dataset_meta': {'classes': list(checkpoint['meta']['dataset_meta']['classes'])},
         **dict(pair.split('=', 1) for pair in args.note),
     }
+    renamed = dict(pair.split('=', 1) for pair in args.rename)
+    state = shrink(transfer(checkpoint['state_dict'], renamed, args.drop))
     args.target.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({'meta': meta, 'state_dict': shrink(checkpoint['state_dict'])}, args.target)
+    torch.save({'meta': meta, 'state_dict': state}, args.target)
     print(f'{args.target}: {args.target.stat().st_size / 2**20:.2f} MiB')
     print(json.dumps(meta, indent=2))
 

@@ -123,14 +123,15 @@ setup_env() {
     rm -f "$VENV/.complete"
     mkdir -p "$LOG_DIR"
     say "1/5 build tools"
-    # setuptools 82 has no pkg_resources, which mmcv's build and parts of the stack import.
-    pip_install build-tools 'pip>=23' 'setuptools<82' wheel ninja==1.13.2 numpy==1.26.4
+    # setuptools 82 has no pkg_resources, which mmcv's build and parts of the stack import; torch
+    # asks for a newer one than a new environment has.
+    pip_install build-tools 'pip>=23' 'setuptools>=77,<82' wheel ninja==1.13.2 numpy==1.26.4
     say "2/5 torch (${EXPLAIN3D_TORCH:-torch==2.13.0})"
-    pip_install torch "${EXPLAIN3D_TORCH:-torch==2.13.0}"
-    say "3/5 mmcv"
-    install_mmcv "$cuda"
-    say "4/5 host toolboxes and tools, the $set_name set"
+    pip_install torch "${EXPLAIN3D_TORCH:-torch==2.13.0}" 'setuptools<82'
+    say "3/5 host toolboxes and tools, the $set_name set"
     pip_install requirements --no-deps --no-build-isolation -r "$ROOT/requirements/$set_name.txt" -r "$ROOT/requirements/dev.txt"
+    say "4/5 mmcv"
+    install_mmcv "$cuda"
     say "5/5 explain3d, editable"
     pip_install explain3d --no-deps --no-build-isolation -e "$ROOT"
     quiet import-check "$VENV/bin/python" -W ignore -c 'import mmdet3d.apis, spconv.pytorch, explain3d'

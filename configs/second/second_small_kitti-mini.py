@@ -43,8 +43,10 @@ train_pipeline = [
     dict(type='Pack3DDetInputs', keys=['points', 'gt_bboxes_3d', 'gt_labels_3d']),
 ]
 train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root=data_root))
-test_dataloader = dict(dataset=dict(data_root=data_root))
+# Most of these frames have a grey placeholder for a picture: none is shown.
+lidar_only = dict(data_root=data_root, modality=dict(use_lidar=True, use_camera=False))
+val_dataloader = dict(dataset=lidar_only)
+test_dataloader = dict(dataset=lidar_only)
 val_evaluator = dict(
     ann_file=data_root + 'kitti_infos_val.pkl', counts=dict(score_thr=0.3, iou='bev', thr=0.5)
 )

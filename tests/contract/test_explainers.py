@@ -215,8 +215,9 @@ def test_no_voxels_under_the_points(cfg, toy):
         assert not any(values.any() for values in maps.saliency.values())
 
 
-@every
-def test_a_thousand_detections(cfg):
+@pytest.mark.parametrize('name', CASES)
+def test_a_thousand_detections(name):
+    cfg = config(name, CASES[name][0])
     toy = ToyDetector(spatial_shape=(1, 4, 5))
     targets = parse_targets('all')
     check(explain(cfg, make(toy, 1000, 40), targets), targets, 1000, 40)

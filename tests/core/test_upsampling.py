@@ -180,7 +180,7 @@ def test_the_released_code_dims_points_with_few_neighbours():
 
 
 def test_the_two_modes_take_their_own_voxel_centres():
-    """1.5 fine voxels apart at stride 4: a point just inside voxel 0 by one, in voxel 1 by other."""
+    """1.5 fine voxels apart at stride 4: the point is in voxel 1 by ours, in voxel 0 by theirs."""
     where = layer([[0, 0, 0], [0, 0, 1]], (1, 1, 2), METRIC)
     x = METRIC.range_min[0] + 3 * METRIC.base_voxel_size[0]
     point = torch.tensor([[x, METRIC.range_min[1] + 0.01, 0.0]], dtype=torch.float64)
@@ -254,6 +254,19 @@ def test_single_precision_maps_stay_single():
     where = random_layer(4, (3, 4, 5), 0.5)
     table = find_neighbours(random_points(4, 20, where).float(), where)
     assert table.apply(values_for(where).float()).dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('lattice', [None, 2], ids=['free', 'halves'])
+def test_a_gpu_gives_the_same_bits(lattice):
+    where = random_layer(3, (4, 5, 6), 0.7)
+    points, values = random_points(3, 60, where, lattice).float(), values_for(where).float()
+    there = LayerFeatures(
+        where.values.cuda(), where.coords.cuda(), where.spatial_shape, where.geometry, where.name
+    )
+    out = find_neighbours(points.cuda(), there).apply(values.cuda()).cpu()
+    assert torch.equal(out, find_neighbours(points, where).apply(values))
 
 
 GRID = random_layer(0, (3, 4, 5), 0.5)

@@ -1,6 +1,8 @@
 """KITTI frames: labels against the points and the picture, files, determinism, resuming."""
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,3 +367,24 @@ def test_impossible_splits_are_refused(tmp_path):
     with pytest.raises(InputError, match='--val-frames'):
         build_kitti(tmp_path / 'new', KittiParameters(frames=2, val_frames=3))
     assert not (tmp_path / 'new').exists()
+
+
+def test_the_example_of_the_documentation_runs():
+    page = Path(__file__).parents[2] / 'docs' / 'mini_world.md'
+    code = page.read_text().split('```python\n')[1].split('```')[0]
+    names = {}
+    exec(code, names)
+    assert names['picture'].shape == (375, 1242, 3)
+    assert len(names['sweep'].points) > 50000
+    assert len(names['boxes']) > 5
+
+
+def test_the_command_makes_a_data_set_and_reports_a_mistake(tmp_path, capsys):
+    path = Path(__file__).parents[2] / 'tools' / 'make_mini_dataset.py'
+    main = runpy.run_path(str(path))['main']
+    out = tmp_path / 'mini'
+    command = ['kitti', '--out', str(out), '--frames', '1', '--val-frames', '0']
+    assert main(command) == 0
+    assert (out / 'training' / 'label_2' / '000000.txt').exists()
+    assert main([*command, '--seed', '3']) == 1
+    assert 'choose another folder' in capsys.readouterr().err

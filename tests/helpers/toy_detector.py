@@ -1,7 +1,7 @@
 """A sparse detector whose gradients can be written down.
 
-Points are counted in voxels; a voxel's features are F = ReLU([count, mean height, 1] E); detection k
-reads them by weights that fall with the Manhattan distance D from its anchor cell to the voxel:
+Points are counted in voxels; a voxel's features are F = ReLU([count, mean height, 1] E). Detection
+k reads them by weights that fall with the Manhattan distance D from its anchor cell to the voxel:
 
     a_j[k] = b_j[k] + sum_m S[k, m] (F_m . U_j),    S[k, m] = max(0, 1 - D / reach)
 

@@ -11,7 +11,7 @@ from explain3d.core.nmf import factorize
 from explain3d.core.normalize import min_max
 from explain3d.core.structures import Detections, LayerFeatures, Trace, VoxelGeometry
 from explain3d.core.targets import parse_targets
-from explain3d.methods import FFAM, ChannelSum, GradCAM, ODAM
+from explain3d.methods import FFAM, ODAM, ChannelSum, GradCAM
 from tests.core.test_upsampling import brute_force, released
 from tests.helpers.toy_detector import ToyDetector
 

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-HOSTS = ('mmdet3d', 'mmdet', 'mmengine', 'mmcv', 'pcdet', 'spconv', 'sklearn', 'scipy', 'matplotlib')
+HOSTS = ('mmdet3d', 'mmdet', 'mmengine', 'mmcv', 'pcdet', 'spconv', 'sklearn', 'matplotlib')
 
 
 def test_methods_need_no_host_toolbox():

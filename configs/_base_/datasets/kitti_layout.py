@@ -67,9 +67,10 @@ val_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='kitti_infos_val.pkl',
-        data_prefix=dict(pts='training/velodyne_reduced'),
+        data_prefix=dict(pts='training/velodyne_reduced', img='training/image_2'),
         pipeline=test_pipeline,
-        modality=input_modality,
+        # No picture is loaded: its path is put on the contact sheet.
+        modality=dict(use_lidar=True, use_camera=True),
         test_mode=True,
         metainfo=metainfo,
         box_type_3d='LiDAR',

@@ -6,7 +6,7 @@ class Explain3DError(Exception):
 
 
 class UnknownNameError(Explain3DError, KeyError):
-    """A name (method, layer, target, metric) that is not known; the message lists those that are."""
+    """A name (method, layer, target, metric) that is not known; the message lists the known."""
 
     def __str__(self) -> str:
         # KeyError would show the message as a quoted repr.

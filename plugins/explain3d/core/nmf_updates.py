@@ -3,8 +3,8 @@
 None of them increases its objective (beyond rounding):
 
 * ``hals`` (Frobenius): hierarchical alternating least squares, the exact minimum over one concept
-  at a time (Cichocki and Phan, 2009). It works on ``F W^T`` and the Gram matrix ``W W^T``, which are
-  small because a layer has few channels.
+  at a time (Cichocki and Phan, 2009). It works on ``F W^T`` and the Gram matrix ``W W^T``, which
+  are small because a layer has few channels.
 * ``mu_frobenius`` and ``mu_kl``: the multiplicative updates of Lee and Seung (2001).
 
 The dictionary ``W`` is updated first and the weights ``H`` last, so that ``H`` fits the dictionary

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .boxes import points_in_boxes
 from .structures import Explanation
 
 Row = dict[str, Any]
@@ -16,24 +16,6 @@ Row = dict[str, Any]
 COLUMNS = (
     'frame', 'detection', 'class', 'score', 'distance', 'points', 'target', 'inside', 'top_inside',
 )  # fmt: skip
-
-
-def points_inside(points: Tensor, box: Tensor) -> Tensor:
-    """Tells which points lie in a box, its surface included.
-
-    Args:
-        points: (N, >= 3) x, y, z first, metres.
-        box: (7,) x, y, z, l, w, h, yaw.
-
-    Returns:
-        (N,) bool.
-    """
-    offset = points[:, :3].double() - box[:3].double()
-    cos, sin = torch.cos(box[6].double()), torch.sin(box[6].double())
-    along = offset[:, 0] * cos + offset[:, 1] * sin
-    across = offset[:, 1] * cos - offset[:, 0] * sin
-    local = torch.stack((along, across, offset[:, 2]), 1).abs()
-    return (local <= box[3:6].double() / 2).all(1)
 
 
 def summarize(explanation: Explanation, targets: Sequence[str] | None = None) -> list[Row]:
@@ -54,14 +36,14 @@ def summarize(explanation: Explanation, targets: Sequence[str] | None = None) ->
     indices = explanation.detection_indices
     names = detections.names()
     rows = []
-    for k, (box, score) in enumerate(zip(detections.boxes, detections.scores, strict=True)):
-        inside = points_inside(explanation.points, box)
+    in_boxes = points_in_boxes(explanation.points, detections.boxes)
+    for k, inside in enumerate(in_boxes):
         row = {
             'frame': explanation.frame_id,
             'detection': k if indices is None else int(indices[k]),
             'class': names[k],
-            'score': float(score),
-            'distance': math.hypot(*box[:2].tolist()),
+            'score': float(detections.scores[k]),
+            'distance': math.hypot(*detections.boxes[k, :2].tolist()),
             'points': int(inside.sum()),
         }
         for target in maps if targets is None else targets:

@@ -5,6 +5,7 @@ makes spconv's backward pass work on a CPU.
 """
 
 from .api import explain
+from .checkpoint_compat import allow_engine_checkpoints
 from .explained_model import ExplainedModel
 from .hook import ExplainerHook
 from .layers import LayerInfo, layers
@@ -16,9 +17,11 @@ __all__ = [
     'ExplainerHook',
     'LayerInfo',
     'Tracer',
+    'allow_engine_checkpoints',
     'ensure_cpu_backward',
     'explain',
     'layers',
 ]
 
 ensure_cpu_backward()
+allow_engine_checkpoints()

@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform
 
 from explain3d.registry import TRANSFORMS
 
-if not hasattr(np, 'long'):
+if 'long' not in vars(np):
     # MMDetection3D's DataBaseSampler names numpy.long, which numpy 1.24 to 1.26 do not have.
     np.long = np.int64
 

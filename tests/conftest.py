@@ -1,0 +1,42 @@
+"""Data that several tests need: a few frames of the mini world, and real ones where there are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: The first validation frame of the mini world: the shipped weights have not seen it.
+FIRST_VALIDATION_FRAME = 200
+
+
+@pytest.fixture(scope='session')
+def mini_kitti(tmp_path_factory) -> Path:
+    """Two validation frames of the mini world with MMDetection3D's info files."""
+    pytest.importorskip('embreex')
+    pytest.importorskip('mmdet3d')
+    from explain3d.datasets.mini.build import KittiParameters, build_kitti
+    from explain3d.datasets.mmdet3d_infos import make_mmdet3d_infos
+
+    folder = tmp_path_factory.mktemp('mini_kitti')
+    parameters = KittiParameters(frames=2, val_frames=2, first_frame=FIRST_VALIDATION_FRAME)
+    build_kitti(folder, parameters, report=lambda _: None)
+    return make_mmdet3d_infos(folder)
+
+
+@pytest.fixture(scope='session')
+def real_data() -> Path:
+    """The folder of real frames that EXPLAIN3D_REAL_DATA names."""
+    folder = os.environ.get('EXPLAIN3D_REAL_DATA')
+    if not folder:
+        pytest.skip('EXPLAIN3D_REAL_DATA is not set: no real frames')
+    return Path(folder)
+
+
+@pytest.fixture(scope='session')
+def real_kitti(real_data, tmp_path_factory) -> Path:
+    """A work folder over the real KITTI frames, with info files."""
+    pytest.importorskip('mmdet3d')
+    from explain3d.datasets.mmdet3d_infos import prepare_kitti
+
+    return prepare_kitti(real_data / 'kitti-mini', tmp_path_factory.mktemp('real') / 'kitti')

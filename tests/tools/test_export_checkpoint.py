@@ -1,0 +1,57 @@
+"""Shipped checkpoints hold the weights of training, rounded to float16, and nothing else."""
+
+import importlib.util
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'export_checkpoint.py'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('export_checkpoint', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def state() -> OrderedDict:
+    model = nn.ModuleDict({'trunk': nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))})
+    model['head'] = nn.Linear(4, 2)
+    return model.state_dict()
+
+
+def test_shrink_rounds_floats_and_keeps_counters(tool, state):
+    small = tool.shrink(state)
+    for name, value in state.items():
+        if value.is_floating_point():
+            assert small[name].dtype == torch.float16
+            # Half precision has 11 significant bits.
+            torch.testing.assert_close(small[name].float(), value, rtol=2**-11, atol=1e-7)
+        else:
+            assert small[name].dtype == value.dtype
+            assert torch.equal(small[name], value)
+
+
+def test_shrink_refuses_what_does_not_fit(tool, state):
+    state['head.weight'] = state['head.weight'] + 1e6
+    with pytest.raises(ValueError, match='head.weight: a value does not fit float16'):
+        tool.shrink(state)
+
+
+def test_transfer_renames_drops_and_keeps_versions(tool, state):
+    moved = tool.transfer(state, {'trunk': 'pts_trunk'}, ['head'])
+    assert set(moved) == {k.replace('trunk', 'pts_trunk') for k in state if k.startswith('trunk')}
+    assert moved._metadata['pts_trunk.1'] == state._metadata['trunk.1'] == {'version': 2}
+    assert 'head' not in moved._metadata
+
+
+def test_versions_survive_the_file(tool, state, tmp_path):
+    torch.save({'state_dict': tool.shrink(state)}, tmp_path / 'c.pth')
+    loaded = torch.load(tmp_path / 'c.pth', weights_only=True)['state_dict']
+    assert loaded._metadata == state._metadata
