@@ -158,6 +158,36 @@ def test_every_method_works_on_a_real_detector(second, tmp_path, method):
             assert torch.equal(saliency, b.explanation.maps.saliency[name])
 
 
+def test_two_frames_of_one_name_are_refused(second, tmp_path):
+    pair = tiny.batch(tiny.cloud(0), tiny.cloud(1), names=['a/000', 'b/000'])
+    with pytest.raises(InputError, match="called '000': data/a/000.bin and data/b/000.bin"):
+        run(second, tmp_path / 'a', [pair], explainer='Counting')
+    for i, sample in enumerate(pair['data_samples']):
+        sample.set_metainfo(dict(sample_idx=i + 4))
+    run(second, tmp_path / 'b', [pair], explainer='Counting', frame_id='sample_idx')
+    names = [e.frame_id for e in ResultStore(tmp_path / 'b/explanations')]
+    assert names == ['000004', '000005']
+    with pytest.raises(UnknownNameError, match="no 'token' to be named by"):
+        run(second, tmp_path / 'c', [pair], explainer='Counting', frame_id='token')
+    assert 'predict' not in vars(second)
+
+
+def test_an_error_of_the_host_does_not_lose_results(tmp_path):
+    model = tiny.build(tiny.second())
+    calls = []
+
+    def explode(_module, _inputs):
+        calls.append(1)
+        if len(calls) > 4:  # The probe, the batch and its two frames come first.
+            raise MemoryError
+
+    model.neck.register_forward_pre_hook(explode)
+    with pytest.raises(MemoryError):
+        run(model, tmp_path, batches(2, 1), explainer='Counting')
+    assert len(ResultStore(tmp_path / 'explanations')) == 2
+    assert 'predict' not in vars(model)
+
+
 @pytest.mark.parametrize('fails', [False, True])
 def test_the_model_is_left_as_found(fails, tmp_path):
     model = tiny.build(tiny.second())

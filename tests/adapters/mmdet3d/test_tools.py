@@ -16,6 +16,7 @@ import tiny_run
 import torch
 from mmengine.runner import Runner
 
+from explain3d.core.errors import InputError
 from explain3d.core.results import ResultStore
 
 ROOT = Path(__file__).parents[3]
@@ -182,6 +183,19 @@ def test_explained_model_is_the_plain_detector(folder):
     assert MODELS.get('explain3d.ExplainedModel') is not None
     with pytest.raises(KeyError, match="Unknown target 'colour'"):
         tiny.build(dict(config, targets='colour'))
+
+
+def test_an_explained_model_goes_on_after_a_bad_frame():
+    config = dict(type='explain3d.ExplainedModel', detector=tiny.second(), explainer='RandomMap')
+    model = tiny.build(config)
+    cloud = tiny.cloud(0)
+    cloud[0] = np.nan
+    for _ in range(2):
+        with torch.no_grad(), pytest.raises(InputError, match='not finite'):
+            model.test_step(tiny.batch(cloud))
+    with torch.no_grad():
+        (sample,) = model.test_step(tiny.batch(tiny.cloud(0)))
+    assert len(sample.explanation.detections) > 0
 
 
 def test_pictures(folder):

@@ -31,6 +31,7 @@ class Attachment:
         start: Makes, at the first prediction, what explains frames and what keeps the results.
         on_error: ``'raise'``, or ``'skip'``: log a frame that cannot be explained and give it an
             explanation without detections, which is not written.
+        once: Whether an error ends the attachment, as it ends a test run.
     """
 
     def __init__(
@@ -38,10 +39,11 @@ class Attachment:
         model: nn.Module,
         start: Callable[[], tuple[FrameExplainer, Recorder]],
         on_error: str = 'raise',
+        once: bool = True,
     ) -> None:
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'.")
-        self.model, self.on_error = model, on_error
+        self.model, self.on_error, self.once = model, on_error, once
         self.frames: FrameExplainer | None = None
         self.recorder: Recorder | None = None
         self._start = start
@@ -79,15 +81,22 @@ class Attachment:
     def _explained_predict(self, inputs: dict, samples: list, **kwargs: Any) -> list:
         if self.model.training:
             return self._predict(inputs, samples, **kwargs)
+        try:
+            return self._predict_and_explain(inputs, samples, **kwargs)
+        except BaseException:
+            if self.once:
+                self.detach()  # What was computed before is on the disk when the run ends.
+            raise
+
+    def _predict_and_explain(self, inputs: dict, samples: list, **kwargs: Any) -> list:
         if self.frames is None:
             self.frames, self.recorder = self._start()
         # Tensors made in inference mode could not be part of a graph.
         with torch.inference_mode(False):
             frames = self.frames.frames(inputs, samples)
-        unsound = {frame.frame_id: self._try(frame, frame.check) for frame in frames}
+        unsound = [self._try(frame, frame.check) for frame in frames]
         results = self._predict(inputs, samples, **kwargs)
-        for frame, sample in zip(frames, results, strict=True):
-            error = unsound[frame.frame_id]
+        for frame, sample, error in zip(frames, results, unsound, strict=True):
             if error is None:
                 error = self._try(frame, lambda f=frame, s=sample: self._explain(f, s))
             if error is not None:
@@ -101,12 +110,12 @@ class Attachment:
         except Exception as error:
             self.recorder.fail(frame.frame_id, error)
             if self.on_error == 'raise':
-                self.detach()  # What was computed before is on the disk when the run ends.
                 raise
             return error
         return None
 
     def _explain(self, frame: Frame, sample: Any) -> None:
+        self.recorder.claim(frame.frame_id, frame.source)
         with torch.inference_mode(False):
             plan = self.frames.select(frame, sample)
             explanation = self.recorder.stored(plan)

@@ -26,6 +26,7 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
     resume: bool = True,
     on_error: str = 'raise',
     class_names: Sequence[str] | None = None,
+    frame_id: str | None = None,
     **detector_settings: Any,
 ) -> nn.Module:
     """Builds a stock detector that explains each frame it predicts.
@@ -44,6 +45,7 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
         on_error: As in ``ExplainerHook``.
         class_names: Names of the classes, for results and ``select``; default those of
             ``dataset_meta``, which ``mmdet3d.apis.init_model`` sets, but a test run does not.
+        frame_id: As in ``ExplainerHook``.
         detector_settings: Keys that tools set on ``model`` (``train_cfg``); given to the detector.
 
     Raises:
@@ -59,9 +61,9 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
     settings = (EXPLAINERS.build(explainer), parse_targets(targets), selection_of(select))
 
     def start() -> tuple[FrameExplainer, Recorder]:
-        frames = FrameExplainer(model, *settings, class_names)
+        frames = FrameExplainer(model, *settings, class_names, frame_id)
         outputs_ = {'background': False, **(outputs or {})}
         return frames, Recorder(frames.settings, resume=resume, **outputs_)
 
-    Attachment(attachable(model), start, on_error).attach()
+    Attachment(attachable(model), start, on_error, once=False).attach()
     return model

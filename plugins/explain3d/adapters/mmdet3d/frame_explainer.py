@@ -29,10 +29,12 @@ class Frame:
     Attributes:
         frame_id: Names it.
         inputs: The detector's inputs as a batch of one.
+        source: Its point file, where known.
     """
 
     frame_id: str
     inputs: dict
+    source: str | None = None
 
     def check(self) -> None:
         """Refuses points that cannot be explained, and on which the host may crash.
@@ -52,6 +54,7 @@ class FrameExplainer:
         targets: What of a detection to explain, see ``core.targets.parse_targets``.
         select: Arguments of ``core.selection.Selection``, or one.
         class_names: Names of the classes, default those of ``model.dataset_meta``.
+        frame_id: Entry of the meta information that names a frame, default the point file's stem.
 
     Raises:
         UnknownNameError: If the method, a target, the layer or an argument of the selection is
@@ -66,8 +69,10 @@ class FrameExplainer:
         targets: TargetSpec | Sequence[TargetSpec] = 'all',
         select: Selection | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
+        frame_id: str | None = None,
     ) -> None:
         self.model = model
+        self.frame_id = frame_id
         self.explainer: Explainer = EXPLAINERS.build(explainer)
         self.targets = parse_targets(targets)
         self.selection = selection_of(select)
@@ -93,7 +98,11 @@ class FrameExplainer:
         """Takes a batch apart; to be called before the host's own pass, which may change it."""
         size = len(samples)
         return [
-            Frame(frame_id_of(sample, i), one_frame(inputs, i, size))
+            Frame(
+                frame_id_of(sample, i, self.frame_id),
+                one_frame(inputs, i, size),
+                sample.metainfo.get('lidar_path'),
+            )
             for i, sample in enumerate(samples)
         ]
 

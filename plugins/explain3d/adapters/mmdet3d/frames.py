@@ -9,26 +9,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.errors import InputError, NotApplicableError
+from ...core.errors import InputError, NotApplicableError, UnknownNameError
 from ...core.normalize import full_precision
 from ...core.structures import Detections
 from .heads.base import with_geometric_center
 
 
-def frame_id_of(sample: Any, index: int = 0) -> str:
+def frame_id_of(sample: Any, index: int = 0, key: str | None = None) -> str:
     """Names a frame by its point file's stem, else its token or sample index.
 
     Args:
         sample: A ``Det3DDataSample``.
         index: What to call it if the sample has none of these.
+        key: Which entry of the sample's meta information to use instead.
+
+    Raises:
+        UnknownNameError: If the sample has no such entry; the message lists those that it has.
     """
-    path = sample.metainfo.get('lidar_path')
-    if path:
-        return PurePosixPath(str(path).replace('\\', '/')).stem
-    for key in ('token', 'sample_idx'):
-        if sample.metainfo.get(key) is not None:
-            value = sample.metainfo[key]
-            return f'{value:06d}' if isinstance(value, int) else str(value)
+    known = sample.metainfo
+    if key is not None and known.get(key) is None:
+        raise UnknownNameError(
+            f'Frames have no {key!r} to be named by: expected one of {sorted(known)} (meta_keys of '
+            'Pack3DDetInputs adds more).'
+        )
+    for name in (key,) if key is not None else ('lidar_path', 'token', 'sample_idx'):
+        value = known.get(name)
+        if value is None:
+            continue
+        if name.endswith('path'):
+            return PurePosixPath(str(value).replace('\\', '/')).stem
+        return f'{value:06d}' if isinstance(value, int) else str(value)
     return f'frame_{index:06d}'
 
 

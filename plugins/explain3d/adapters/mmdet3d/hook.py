@@ -37,6 +37,8 @@ class ExplainerHook(Hook):
             and detections, are taken from their file.
         on_error: ``'raise'``, or ``'skip'`` for runs that shall not end at a bad frame.
         interval: Frames from one line of the log to the next.
+        frame_id: Entry of a sample's meta information that names its frame (``'sample_idx'``), by
+            default the stem of its point file.
         check_checkpoint: Whether to refuse a checkpoint that lacks parameters of the model.
 
     Raises (from ``before_test_epoch``, before the first frame):
@@ -64,12 +66,13 @@ class ExplainerHook(Hook):
         resume: bool = True,
         on_error: str = 'raise',
         interval: int = 10,
+        frame_id: str | None = None,
         check_checkpoint: bool = True,
     ) -> None:
         self.explainer, self.targets, self.select = explainer, targets, select
         self.outputs = dict(outputs or {})
         self.resume, self.on_error, self.interval = resume, on_error, interval
-        self.check_checkpoint = check_checkpoint
+        self.frame_id, self.check_checkpoint = frame_id, check_checkpoint
         self.attachment: Attachment | None = None
 
     def before_test_epoch(self, runner: Any) -> None:
@@ -82,6 +85,7 @@ class ExplainerHook(Hook):
             self.targets,
             self.select,
             _class_names(runner),
+            self.frame_id,
         )
         outputs = dict(self.outputs)
         if outputs.get('dir') is None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.logging import MMLogger
 
-from ...core.errors import ResultFileError, UnknownNameError
+from ...core.errors import InputError, ResultFileError, UnknownNameError
 from ...core.results import AsyncWriter, ResultStore, file_stem
 from ...core.structures import Detections, Explanation
 
@@ -79,6 +79,7 @@ class Recorder:
     ) -> None:
         self.logger = MMLogger.get_current_instance()
         self.counts = Counts()
+        self._sources: dict[str, str | None] = {}
         self.interval = interval
         self.resume = resume
         self.folder = None if dir is None else Path(dir)
@@ -89,6 +90,19 @@ class Recorder:
             if save:
                 self.store = ResultStore(self.folder, settings, on_mismatch='recompute')
                 self.writer = AsyncWriter(self.store) if background else None
+
+    def claim(self, frame_id: str, source: str | None) -> None:
+        """Makes sure that no two files' frames share a name, one overwriting the other.
+
+        Raises:
+            InputError: If a frame of another file had that name in this run.
+        """
+        first = self._sources.setdefault(frame_id, source)
+        if first != source:
+            raise InputError(
+                f'Two frames are called {frame_id!r}: {first} and {source}. Expected a name for '
+                "each: set frame_id='sample_idx', or another entry of the meta information."
+            )
 
     def stored(self, plan: Explanation) -> Explanation | None:
         """Returns the frame's explanation from its file, if that is what would be computed.
