@@ -183,6 +183,17 @@ def test_nndsvd_is_scikit_learns():
     np.testing.assert_allclose(W[0].numpy(), W_sk, atol=1e-10)
 
 
+def test_nndsvd_does_not_depend_on_the_signs_that_the_eigensolver_chooses(monkeypatch):
+    F = (random(M, 3, seed=1) @ random(3, C, seed=2))[None]
+    H, W = nndsvd(F, 6)
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, 'eigh', lambda gram: (eigh(gram)[0], -eigh(gram)[1]))
+    other_H, other_W = nndsvd(F, 6)
+    torch.testing.assert_close(other_H, H)
+    torch.testing.assert_close(other_W, W)
+    assert W[0].any(dim=1).all()
+
+
 def test_zeros_are_filled_by_the_mean_but_not_in_the_padding():
     H = torch.tensor([[[0.0, 6.0, 0.0], [3.0, 3.0, 0.0]]])
     W = torch.tensor([[[0.0, 1.0], [1.0, 2.0]]])

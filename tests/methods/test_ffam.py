@@ -217,6 +217,19 @@ def test_renormalised_maps_span_zero_to_one(toy):
     assert torch.equal(maps.amax(dim=1), torch.ones(3))
 
 
+def test_points_outside_the_grid_have_no_part_in_the_released_normalisation():
+    """Else their zeros would be the minimum."""
+    trace = frame(FEATURES, READS[:1], [0.5, 1.5, 2.5, -1.5])
+    options = {'rank': 2, 'upsampling': 'reference', 'max_iter': 500, 'tol': 1e-7}
+    targets = parse_targets('x')
+    raw = FFAM(**options).explain(trace, targets).saliency['x'][0]
+    assert raw[:3].min() > 0
+    assert raw[3] == 0
+    scaled = FFAM(**options, renormalize=True).explain(trace, targets).saliency['x'][0]
+    torch.testing.assert_close(scaled[:3], min_max(raw[:3]))
+    assert scaled[3] == 0
+
+
 def negative(toy):
     trace = toy.trace(toy.points(70), toy.anchors(3))
     values = trace.features.values - 0.3
