@@ -135,6 +135,29 @@ def test_batches_do_not_change_an_explanation(second, tmp_path):
         )
 
 
+def test_inference_mode_gives_the_same(second, tmp_path):
+    expected = run(second, tmp_path / 'a', batches(2))
+    with torch.inference_mode():
+        found = run(second, tmp_path / 'b', batches(2))
+    for a, b in zip(expected, found, strict=True):
+        assert torch.equal(a.explanation.saliency, b.explanation.saliency)
+
+
+@pytest.mark.parametrize('method', ['FFAM', 'GradCAM', 'ODAM', 'ChannelSum', 'RandomMap'])
+def test_every_method_works_on_a_real_detector(second, tmp_path, method):
+    settings = dict(explainer=dict(type=method, **({'rank': 4} if method == 'FFAM' else {})))
+    settings['targets'] = ['all', 'all_abs', 'yaw', ['l', 'w']]
+    first = run(second, tmp_path / 'a', batches(2), **settings)
+    again = run(second, tmp_path / 'b', batches(2), **settings)
+    for i, (a, b) in enumerate(zip(first, again, strict=True)):
+        assert a.explanation.targets == ('all', 'all_abs', 'yaw', 'l+w')
+        for name, saliency in a.explanation.maps.saliency.items():
+            assert saliency.shape == (3, len(tiny.cloud(i)))
+            assert torch.isfinite(saliency).all()
+            assert (saliency >= 0).all()
+            assert torch.equal(saliency, b.explanation.maps.saliency[name])
+
+
 @pytest.mark.parametrize('fails', [False, True])
 def test_the_model_is_left_as_found(fails, tmp_path):
     model = tiny.build(tiny.second())

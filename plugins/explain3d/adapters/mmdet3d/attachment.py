@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from mmengine.model import BaseTTAModel
 from torch import nn
 
@@ -80,7 +81,9 @@ class Attachment:
             return self._predict(inputs, samples, **kwargs)
         if self.frames is None:
             self.frames, self.recorder = self._start()
-        frames = self.frames.frames(inputs, samples)
+        # Tensors made in inference mode could not be part of a graph.
+        with torch.inference_mode(False):
+            frames = self.frames.frames(inputs, samples)
         unsound = {frame.frame_id: self._try(frame, frame.check) for frame in frames}
         results = self._predict(inputs, samples, **kwargs)
         for frame, sample in zip(frames, results, strict=True):
@@ -104,11 +107,12 @@ class Attachment:
         return None
 
     def _explain(self, frame: Frame, sample: Any) -> None:
-        plan = self.frames.select(frame, sample)
-        explanation = self.recorder.stored(plan)
-        if explanation is None:
-            explanation = self.frames.explain(self._predict, frame, sample, plan)
-            self.recorder.add(explanation, _picture_of(sample))
+        with torch.inference_mode(False):
+            plan = self.frames.select(frame, sample)
+            explanation = self.recorder.stored(plan)
+            if explanation is None:
+                explanation = self.frames.explain(self._predict, frame, sample, plan)
+                self.recorder.add(explanation, _picture_of(sample))
         setattr(sample, FIELD, explanation)
 
     def _nothing(self, frame: Frame, error: Exception) -> Explanation:

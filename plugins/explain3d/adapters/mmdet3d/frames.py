@@ -108,11 +108,11 @@ def detections_of(
             f'Frame {frame_id!r} has no 3D boxes: expected pred_instances_3d.bboxes_3d. Only 3D '
             'detectors can be explained.'
         )
-    scores = full_precision(instances.scores_3d.detach())
+    scores = full_precision(instances.scores_3d.detach().clone())
     return Detections(
         _boxes(instances.bboxes_3d, frame_id),
         scores.sigmoid() if scores_are_logits else scores,
-        instances.labels_3d.long(),
+        instances.labels_3d.clone().long(),
         tuple(class_names),
     )
 

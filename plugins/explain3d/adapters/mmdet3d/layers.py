@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,19 +124,21 @@ class _Probe:
         features = like.new_zeros(1, channels)
         middle = [0, *(n // 2 for n in self.input_shape)]
         coordinates = torch.tensor([middle], dtype=torch.int32, device=like.device)
-        value = self._watched(self.middle, encoder, features, coordinates, 1)
+        # SASSD trains an auxiliary network inside its encoder, which this flag leaves out.
+        flags = {'test_mode': True} if _accepts(encoder.forward, 'test_mode') else {}
+        value = self._watched(self.middle, encoder, features, coordinates, 1, **flags)
         for path, module in self.parts.items():
             value = self._watched(path, module, value)
         return list(self.found.values())
 
-    def _watched(self, path: str, module: nn.Module, *inputs: Any) -> Any:
+    def _watched(self, path: str, module: nn.Module, *inputs: Any, **flags: Any) -> Any:
         """Runs a part with a hook on each of its modules."""
         handles = [
             submodule.register_forward_hook(self._observer(f'{path}.{name}' if name else path))
             for name, submodule in module.named_modules()
         ]
         try:
-            output = module(*inputs)
+            output = module(*inputs, **flags)
         finally:
             for handle in handles:
                 handle.remove()
@@ -192,6 +195,10 @@ class _Probe:
         is_leaf = module is not None and next(module.children(), None) is None
         self.found.pop(name, None)  # A module that runs twice counts where it ran last.
         self.found[name] = LayerInfo(name, kind, channels, tuple(shape), geometry, is_leaf)
+
+
+def _accepts(function: Callable, name: str) -> bool:
+    return name in inspect.signature(function).parameters
 
 
 def _sole(output: Any) -> Any:
