@@ -162,7 +162,7 @@ class _Probe:
 
     def _follow(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Enters the grid that a convolution or pooling makes out of its input's."""
-        source, target = _shape(inputs[0]), _shape(output)
+        source, target = _shape(inputs[0] if inputs else None), _shape(output)
         if source is None or target is None or not hasattr(module, 'kernel_size'):
             return
         grid = self.book.get(source)
