@@ -1,10 +1,11 @@
 """Gradients through spconv, on a CPU and in eval mode.
 
-Two things stand in the way of a gradient through spconv 2:
+Three things stand in the way of a gradient through spconv 2:
 
 * its CPU backward asks for the current CUDA stream, which raises where there is no CUDA;
 * in eval mode its implicit-GEMM algorithms (the default on a GPU) bypass the autograd function, so
-  that a gradient is silently missing (spconv issues 668 and 675).
+  that a gradient is silently missing (spconv issues 668 and 675);
+* its CPU kernels have a data race: see ``spconv_cpu``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .spconv_cpu import replace_cpu_kernels
+
 
 def _no_stream() -> int:
     """Stands in for ``get_current_stream`` without CUDA; the CPU kernels do not read its result."""
@@ -26,17 +29,21 @@ def _no_stream() -> int:
 def ensure_cpu_backward() -> bool:
     """Makes spconv's backward work where torch has no CUDA; training needs it as well.
 
-    Replaces one name, ``spconv.pytorch.ops.get_current_stream``. Calling it again changes nothing;
-    with CUDA, or without spconv 2, nothing is done at all.
+    Replaces ``get_current_stream`` in ``spconv.pytorch.ops`` where there is no CUDA, and the two
+    convolution functions for tensors on the CPU (``spconv_cpu.replace_cpu_kernels``). Calling it
+    again changes nothing; without spconv 2 nothing is done at all.
 
     Returns:
-        Whether the replacement is in force.
+        Whether the replacement of ``get_current_stream`` is in force.
     """
-    if torch.cuda.is_available() or importlib.util.find_spec('spconv') is None:
+    if importlib.util.find_spec('spconv') is None:
         return False
     try:
         ops = importlib.import_module('spconv.pytorch.ops')
     except ImportError:  # spconv 1, or a build that does not fit the installed torch
+        return False
+    replace_cpu_kernels(ops)
+    if torch.cuda.is_available():
         return False
     ops.get_current_stream = _no_stream
     return True
