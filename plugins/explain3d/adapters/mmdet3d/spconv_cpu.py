@@ -1,12 +1,12 @@
 """Sparse convolution on a CPU with several threads, without spconv's data race.
 
 spconv 2.3's own CPU kernels add partial results to shared rows from several OpenMP threads without
-a lock: with more than one thread, values and gradients come out wrong, by up to their own size and
-differently at each call, and nothing is said. (One thread is right; but numba, which MMDetection3D's
-metrics use, raises the number of threads in passing.) The functions here take the place of
-``spconv.pytorch.ops.indice_conv`` and ``indice_conv_backward`` for tensors on the CPU: gather,
-matrix product, ``index_add_``, in the order of the kernel's offsets, which is deterministic and
-equal to what spconv computes with one thread.
+a lock: with more than one thread, values and gradients come out wrong, some of them by half the
+largest value, differently at each call, and nothing is said. (One thread is right; but numba, which
+MMDetection3D's metrics use, raises the number of threads in passing.) The functions here take the
+place of ``spconv.pytorch.ops.indice_conv`` and ``indice_conv_backward`` for tensors on the CPU:
+gather, matrix product, ``index_add_``, in the order of the kernel's offsets, which is deterministic
+and equal to what spconv computes with one thread.
 """
 
 from __future__ import annotations
