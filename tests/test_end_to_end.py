@@ -17,7 +17,7 @@ from explain3d.core.boxes import iou_3d, points_in_boxes
 from explain3d.core.results import ResultStore
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ('all', 'x', 'y', 'z', 'l', 'w', 'h', 'yaw', 'score')
+TARGETS = ('all', 'h', 'yaw')
 
 
 def run_test(name: str, *options: str) -> dict:
@@ -39,6 +39,8 @@ def mini_run(request, mini_kitti, tmp_path_factory):
             f'ffam_{request.param}_miniworld.py',
             f'--work-dir={folder / "run"}',
             f'--out-dir={folder}',
+            '--cfg-options',
+            'custom_hooks.0.targets=all,h,yaw',
         )
     return list(ResultStore(folder)), metrics, folder
 
@@ -100,7 +102,13 @@ def test_metrics_of_the_host_are_there(mini_run):
 def test_second_run_takes_the_files(mini_kitti, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv('EXPLAIN3D_MINI_DATA', str(mini_kitti))
-    options = (f'--work-dir={tmp_path / "run"}', f'--out-dir={tmp_path / "out"}')
+    options = (
+        f'--work-dir={tmp_path / "run"}',
+        f'--out-dir={tmp_path / "out"}',
+        '--cfg-options',
+        'custom_hooks.0.targets=all',
+        'custom_hooks.0.select.top_n=3',
+    )
     run_test('ffam_second_miniworld.py', *options)
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / 'out').glob('*.npz')}
     assert len(stamps) == 2

@@ -30,7 +30,8 @@ for model in second centerpoint; do
     "$python" tools/test.py "configs/ffam/ffam_${model}_miniworld.py" \
         --work-dir "$out/run" --out-dir "$out" >"$out/run.log" 2>&1 \
         || { tail -n 25 "$out/run.log" >&2; exit 1; }
-    grep -E 'Explained:|_(recall|precision)' "$out/run.log" | tail -n 1 | sed 's/.*INFO - //' || true
+    # Recall and precision of the detector on these frames, and what was explained.
+    grep -E '^[A-Z][a-z]+_3D@.*: recall |Explained:' "$out/run.log" | sed 's/.*INFO - //'
     "$python" tools/show_results.py "$out" --targets all score
     step=$((step + 1))
 done

@@ -78,6 +78,9 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='explain3d.KittiMetricCPU', ann_file=data_root + 'kitti_infos_val.pkl', metric='bbox'
+    type='explain3d.KittiMetricCPU',
+    ann_file=data_root + 'kitti_infos_val.pkl',
+    metric='bbox',
+    counts=dict(score_thr=0.3, iou='3d', thr=0.5),
 )
 test_evaluator = val_evaluator
