@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from explain3d.adapters.mmdet3d.cpu_processes import use_gloo_without_cuda
+from explain3d.adapters.mmdet3d.cpu_processes import leave_processes, use_gloo_without_cuda
 
 TASKS = ['mono_det', 'multi-view_det', 'lidar_det', 'lidar_seg', 'multi-modality_det']
 
@@ -121,7 +121,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
     config = build_config(parse_args(argv))
     use_gloo_without_cuda(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    return runner.test()
+    metrics = runner.test()
+    leave_processes()
+    return metrics
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from explain3d.adapters.mmdet3d.cpu_processes import use_gloo_without_cuda
+from explain3d.adapters.mmdet3d.cpu_processes import leave_processes, use_gloo_without_cuda
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,6 +73,7 @@ def main() -> None:
     use_gloo_without_cuda(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     runner.train()
+    leave_processes()
 
 
 if __name__ == '__main__':
