@@ -134,7 +134,7 @@ setup_env() {
     install_mmcv "$cuda"
     say "5/5 explain3d, editable"
     pip_install explain3d --no-deps --no-build-isolation -e "$ROOT"
-    quiet import-check "$VENV/bin/python" -W ignore -c 'import mmdet3d.apis, spconv.pytorch, explain3d'
+    quiet import-check "$VENV/bin/python" -W ignore -c 'import mmdet3d.apis, mmdet3d.evaluation, mmdet3d.datasets, sklearn, spconv.pytorch, explain3d'
     stamp "$set_name" >"$VENV/.complete"
     say "done: $VENV"
 }
