@@ -28,11 +28,12 @@ for model in second centerpoint; do
     say "$step/3 FFAM on $model"
     mkdir -p "$out"
     "$python" tools/test.py "configs/ffam/ffam_${model}_miniworld.py" \
-        --work-dir "$out/run" --out-dir "$out" >"$out/run.log" 2>&1 \
+        --work-dir "$out/run" --out-dir "$out" --cfg-options "custom_hooks.0.targets=all,score" \
+        >"$out/run.log" 2>&1 \
         || { tail -n 25 "$out/run.log" >&2; exit 1; }
     # Recall and precision of the detector on these frames, and what was explained.
     grep -E '^[A-Z][a-z]+_3D@.*: recall |Explained:' "$out/run.log" | sed 's/.*INFO - //'
-    "$python" tools/show_results.py "$out" --targets all score
+    "$python" tools/show_results.py "$out"
     step=$((step + 1))
 done
 say "done. Results: outputs/demo; read one with explain3d.load('outputs/demo/ffam_second/000200.npz')."
