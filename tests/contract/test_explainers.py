@@ -91,7 +91,9 @@ def same(a, b):
 
 
 def test_every_explainer_is_in_the_table():
-    assert set(CASES) == set(EXPLAINERS)
+    # Other tests register explainers of their own.
+    ours = {n for n in EXPLAINERS if EXPLAINERS.get(n).__module__.startswith('explain3d.')}
+    assert set(CASES) == ours
 
 
 @every
