@@ -1,0 +1,1 @@
+"""Layer-wise modality decomposition (LMD)."""
