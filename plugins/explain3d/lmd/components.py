@@ -36,7 +36,7 @@ class Components:
     def __post_init__(self) -> None:
         if self.parts.shape != (len(self.names), *self.value.shape):
             raise InputError(
-                f'Expected parts of shape {(len(self.names), *self.value.shape)} for the components '
+                f'Expected parts of shape {(len(self.names), *self.value.shape)} for '
                 f'{self.names}, received {tuple(self.parts.shape)}.'
             )
         if self.names[-1:] != (BIAS,):
