@@ -8,59 +8,34 @@ configuration (``load_from``).
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.config import Config, ConfigDict
 
-from explain3d.adapters.mmdet3d.cpu_processes import leave_processes, use_gloo_without_cuda
+from explain3d.adapters.mmdet3d.command_line import build_runner, common_parser, parse, read_config
+from explain3d.adapters.mmdet3d.cpu_processes import leave_processes
 
 TASKS = ['mono_det', 'multi-view_det', 'lidar_det', 'lidar_seg', 'multi-modality_det']
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description='Tests, and explains, a 3D detector.')
-    parser.add_argument('config', help='configuration file')
+    parser = common_parser('Tests, and explains, a 3D detector.')
     parser.add_argument('checkpoint', nargs='?', help="default: the configuration's load_from")
-    parser.add_argument('--work-dir', help='folder of logs and metrics')
     parser.add_argument('--out-dir', help='folder of the explanations')
-    parser.add_argument('--ceph', action='store_true', help='read data from Ceph')
     parser.add_argument('--show', action='store_true', help='show predictions')
     parser.add_argument('--show-dir', help='folder of painted predictions')
     parser.add_argument('--score-thr', type=float, default=0.1, help='least score that is painted')
     parser.add_argument('--task', choices=TASKS, help='how to paint predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show a frame')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='changes to the configuration: key=value, nested keys joined by dots',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    # torch.distributed.launch passes --local_rank up to torch 1, --local-rank from torch 2 on.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse(parser, argv)
 
 
 def build_config(args: argparse.Namespace) -> Config:
     """Returns the configuration with the command line's options in it."""
-    config = Config.fromfile(args.config)
-    if args.ceph:
-        from mmdet3d.utils import replace_ceph_backend
-
-        config = replace_ceph_backend(config)
-    config.launcher = args.launcher
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
-    name = os.path.splitext(os.path.basename(args.config))[0]
-    config.work_dir = args.work_dir or config.get('work_dir') or os.path.join('work_dirs', name)
+    config = read_config(args)
     config.load_from = args.checkpoint or config.get('load_from')
     if args.out_dir:
         set_out_dir(config, args.out_dir)
@@ -118,10 +93,7 @@ def augment(config: Config) -> None:
 
 def main(argv: Sequence[str] | None = None) -> dict:
     """Runs the test and returns its metrics."""
-    config = build_config(parse_args(argv))
-    use_gloo_without_cuda(config)
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    metrics = runner.test()
+    metrics = build_runner(build_config(parse_args(argv))).test()
     leave_processes()
     return metrics
 

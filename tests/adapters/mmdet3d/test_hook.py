@@ -280,6 +280,16 @@ def test_an_empty_cloud_names_its_frame_before_the_host_crashes(second, tmp_path
         run(second, tmp_path, empty)
 
 
+def test_a_frame_that_the_host_cannot_predict_either_is_named(second, tmp_path):
+    clouds = [
+        tiny.batch(tiny.cloud(0), names=['good']),
+        tiny.batch(tiny.cloud(0)[:0], names=['empty']),
+    ]
+    with pytest.raises(InputError, match=r"'empty'.*The detector itself fails on this frame \("):
+        run(second, tmp_path, clouds, on_error='skip')
+    assert [e.frame_id for e in ResultStore(tmp_path / 'explanations')] == ['good']
+
+
 @pytest.mark.parametrize('name', ['second', 'centerpoint_pillar'])
 def test_one_point(name, tmp_path):
     model = tiny.build(tiny.MODELS[name]())

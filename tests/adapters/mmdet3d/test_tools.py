@@ -16,7 +16,7 @@ import tiny_run
 import torch
 from mmengine.runner import Runner
 
-from explain3d.core.errors import InputError
+from explain3d.core.errors import CheckpointMismatchError, InputError
 from explain3d.core.results import ResultStore
 
 ROOT = Path(__file__).parents[3]
@@ -193,6 +193,27 @@ def test_an_explained_model_goes_on_after_a_bad_frame():
     for _ in range(2):
         with torch.no_grad(), pytest.raises(InputError, match='not finite'):
             model.test_step(tiny.batch(cloud))
+    with torch.no_grad():
+        (sample,) = model.test_step(tiny.batch(tiny.cloud(0)))
+    assert len(sample.explanation.detections) > 0
+
+
+@pytest.mark.parametrize('damage', ['missing', 'shape'])
+def test_an_explained_model_refuses_the_checkpoint_of_another(damage, tmp_path):
+    from mmengine.runner import load_checkpoint, save_checkpoint
+
+    config = dict(type='explain3d.ExplainedModel', detector=tiny.second(), explainer='RandomMap')
+    state = tiny.build(tiny.second()).state_dict()
+    name = next(name for name in state if name.endswith('conv_cls.weight'))
+    state[name] = state[name][:1]
+    if damage == 'missing':
+        del state[name]
+    save_checkpoint(dict(state_dict=state), str(tmp_path / 'other.pth'))
+    model = tiny.build(config)
+    load_checkpoint(model, str(tmp_path / 'other.pth'), map_location='cpu')
+    with torch.no_grad(), pytest.raises(CheckpointMismatchError, match=rf'1 .*{name}'):
+        model.test_step(tiny.batch(tiny.cloud(0)))
+    model.load_state_dict(tiny.build(tiny.second()).state_dict())
     with torch.no_grad():
         (sample,) = model.test_step(tiny.batch(tiny.cloud(0)))
     assert len(sample.explanation.detections) > 0

@@ -10,7 +10,7 @@ import torch
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from ...core.errors import NotApplicableError
+from ...core.errors import InputError, NotApplicableError
 from ...core.structures import Explanation
 from .detector import unwrap
 from .frame_explainer import Frame, FrameExplainer, on_cpu
@@ -95,13 +95,29 @@ class Attachment:
         with torch.inference_mode(False):
             frames = self.frames.frames(inputs, samples)
         unsound = [self._try(frame, frame.check) for frame in frames]
-        results = self._predict(inputs, samples, **kwargs)
+        results = self._host_predict(inputs, samples, unsound, **kwargs)
         for frame, sample, error in zip(frames, results, unsound, strict=True):
             if error is None:
                 error = self._try(frame, lambda f=frame, s=sample: self._explain(f, s))
             if error is not None:
                 setattr(sample, FIELD, self._nothing(frame, error))
         return results
+
+    def _host_predict(
+        self, inputs: dict, samples: list, unsound: list[Exception | None], **kwargs: Any
+    ) -> list:
+        """Calls the host's own ``predict``; if it fails on an unsound frame, says which."""
+        try:
+            return self._predict(inputs, samples, **kwargs)
+        except Exception as error:
+            reasons = [str(reason) for reason in unsound if reason is not None]
+            if not reasons:
+                raise
+            raise InputError(
+                f'{reasons[0]} The detector itself fails on this frame '
+                f"({type(error).__name__}: {error}), which on_error='skip' cannot help: expected "
+                'a frame that it can predict. Leave the frame out of the data set.'
+            ) from error
 
     def _try(self, frame: Frame, step: Callable[[], None]) -> Exception | None:
         """Runs a step of a frame; an error is logged, then raised or returned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,43 @@ def check_checkpoint(runner: Any) -> None:
         return
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     compare(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), str(path))
+
+
+class CheckpointWatch:
+    """Remembers whether what was loaded last into a model fits it.
+
+    A checkpoint that does not fit is not refused when it is loaded, which training from another
+    model's weights does on purpose, but when ``check`` is called.
+
+    Args:
+        model: The detector; nothing of it is kept alive.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._error: CheckpointMismatchError | None = None
+        self._model = weakref.ref(model)
+        # The public form of this came with torch 2.5.
+        model._register_load_state_dict_pre_hook(self._before_loading, with_module=True)
+
+    def check(self) -> None:
+        """Refuses a model whose last checkpoint left parameters at their random values.
+
+        Raises:
+            CheckpointMismatchError: If it did.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def _before_loading(
+        self, model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any
+    ) -> None:
+        if prefix or model is not self._model():
+            return  # Part of a larger model, or a copy.
+        try:
+            compare(model, state, 'The checkpoint')
+            self._error = None
+        except CheckpointMismatchError as error:
+            self._error = error
 
 
 def compare(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:

@@ -12,6 +12,7 @@ from ...core.targets import TargetSpec, parse_targets
 from ...methods import EXPLAINERS
 from ...registry import MODELS
 from .attachment import Attachment, attachable
+from .checkpoints import CheckpointWatch
 from .frame_explainer import FrameExplainer, selection_of
 from .recorder import Recorder
 
@@ -27,6 +28,7 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
     on_error: str = 'raise',
     class_names: Sequence[str] | None = None,
     frame_id: str | None = None,
+    check_checkpoint: bool = True,
     **detector_settings: Any,
 ) -> nn.Module:
     """Builds a stock detector that explains each frame it predicts.
@@ -46,11 +48,14 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
         class_names: Names of the classes, for results and ``select``; default those of
             ``dataset_meta``, which ``mmdet3d.apis.init_model`` sets, but a test run does not.
         frame_id: As in ``ExplainerHook``.
+        check_checkpoint: Whether to refuse, at the first frame, weights loaded from a checkpoint
+            that lacks parameters of the model.
         detector_settings: Keys that tools set on ``model`` (``train_cfg``); given to the detector.
 
     Raises:
         UnknownNameError: If the method or a target is unknown. An unknown layer, or a detector that
             cannot be explained, is found at the first frame.
+        CheckpointMismatchError: At the first frame, if the checkpoint is another model's.
 
     Examples:
         >>> model = dict(type='explain3d.ExplainedModel', detector=dict(type='VoxelNet', ...))
@@ -60,7 +65,11 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
     # What can be wrong without a model is found now, the rest once there are weights and a device.
     settings = (EXPLAINERS.build(explainer), parse_targets(targets), selection_of(select))
 
+    watch = CheckpointWatch(model) if check_checkpoint else None
+
     def start() -> tuple[FrameExplainer, Recorder]:
+        if watch is not None:
+            watch.check()
         frames = FrameExplainer(model, *settings, class_names, frame_id)
         outputs_ = {'background': False, **(outputs or {})}
         return frames, Recorder(frames.settings, resume=resume, **outputs_)
