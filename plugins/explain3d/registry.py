@@ -13,11 +13,13 @@ from mmengine.registry import Registry
 _ADAPTER = 'explain3d.adapters.mmdet3d'
 
 
-def _child(name: str, parent: Registry, location: str) -> Registry:
-    return Registry(name, parent=parent, scope='explain3d', locations=[location])
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
+    return Registry(name, parent=parent, scope='explain3d', locations=list(locations))
 
 
 HOOKS = _child('hook', MMENGINE_HOOKS, f'{_ADAPTER}.hook')
-MODELS = _child('model', MMENGINE_MODELS, f'{_ADAPTER}.explained_model')
+MODELS = _child(
+    'model', MMENGINE_MODELS, f'{_ADAPTER}.explained_model', 'explain3d.models.simplebev'
+)
 METRICS = _child('metric', MMENGINE_METRICS, f'{_ADAPTER}.kitti_metric')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms')
