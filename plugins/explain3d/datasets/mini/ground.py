@@ -134,6 +134,10 @@ class Ground:
             beyond = np.minimum(beyond, side)
         return np.clip(beyond / (2 * _KERB_STEP) + 0.5, 0, 1)
 
+    def on_carriageway(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Whether (x, y) is on a carriageway or parking strip, any shape."""
+        return self._kerb(x, y) < 0.5
+
     def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Ground height z at (x, y), any shape, metres."""
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))

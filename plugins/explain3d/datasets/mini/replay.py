@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .mesh import Mesh, merge
-from .scene import STATIC, Scene, Snapshot, rest_pose
+from .scene import STATIC, ObjectState, Scene, Snapshot, rest_pose
 from .tracing import Hits, Tracer
 
 
@@ -69,17 +69,22 @@ class Replay:
         self._base = Tracer(merge(meshes))
         self._owner = np.repeat([STATIC, *standing], [len(m.faces) for m in meshes])
 
-    def at(self, t: float) -> tuple[Snapshot, Tracer]:
-        """The scene ``t`` seconds after its start, and a tracer of it."""
+    def objects(self, t: float) -> list[ObjectState]:
+        """The actors' states ``t`` seconds after the scene's start."""
         scene = self.scene
         states = self._states | {i: scene.state(scene.actors[i], t) for i in self._moving}
+        return [states[i] for i in range(len(scene.actors))]
+
+    def at(self, t: float) -> tuple[Snapshot, Tracer]:
+        """The scene ``t`` seconds after its start, and a tracer of it."""
+        scene, states = self.scene, self.objects(t)
         meshes = [self._base.mesh, *(states[i].mesh for i in self._moving)]
         owner = np.repeat(self._moving, [len(m.faces) for m in meshes[1:]]).astype(int)
         ego = rest_pose(scene.ground, *scene.ego.at(t), scene.ego_size, upright=False)
         snapshot = Snapshot(
             merge(meshes),
             np.concatenate([self._owner, owner]),
-            [states[i] for i in range(len(scene.actors))],
+            states,
             ego,
             scene.sun,
         )

@@ -22,12 +22,12 @@ class Occupancy:
 
     def take(self, x: float, y: float, yaw: float, length: float, width: float) -> None:
         """Marks a rectangle as taken."""
-        self._rects.append(_corners(x, y, yaw, length, width))
+        self._rects.append(corners(x, y, yaw, length, width))
 
     def try_take(self, x, y, yaw, length, width, margin: float = 0.25) -> bool:
         """Takes the rectangle if nothing is within about ``margin`` metres of it."""
-        rect = _corners(x, y, yaw, length + 2 * margin, width + 2 * margin)
-        if self._rects and _any_overlap(rect, np.stack(self._rects)):
+        rect = corners(x, y, yaw, length + 2 * margin, width + 2 * margin)
+        if self._rects and any_overlap(rect, np.stack(self._rects)):
             return False
         self.take(x, y, yaw, length, width)
         return True
@@ -37,13 +37,13 @@ class Occupancy:
         return self.try_take(motion.x, motion.y, motion.yaw, length, width, margin)
 
 
-def _corners(x, y, yaw, length, width) -> np.ndarray:
+def corners(x, y, yaw, length, width) -> np.ndarray:
     """(4, 2) corners of a rectangle."""
     local = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) * [length / 2, width / 2]
     return local @ yaw_matrix(yaw)[:2, :2].T + [x, y]
 
 
-def _any_overlap(rect: np.ndarray, others: np.ndarray) -> bool:
+def any_overlap(rect: np.ndarray, others: np.ndarray) -> bool:
     """Whether ``rect`` (4, 2) meets any of ``others`` (R, 4, 2): separating axes."""
     apart = np.zeros(len(others), bool)
     own = (rect[1:3] - rect[:2])[None].repeat(len(others), 0)
@@ -118,8 +118,8 @@ class Street:
         length, width = high[:2] - low[:2]
         if not self.taken.try_take(x + middle[0], y + middle[1], yaw, length, width, margin):
             return False
-        corners = _corners(x + middle[0], y + middle[1], yaw, length, width)
-        z = self.ground.height(corners[:, 0], corners[:, 1]).min()
+        foot = corners(x + middle[0], y + middle[1], yaw, length, width)
+        z = self.ground.height(foot[:, 0], foot[:, 1]).min()
         self.scenery.append(mesh.moved(yaw_matrix(yaw), (x, y, z)))
         return True
 
