@@ -56,6 +56,7 @@ setup(
     install_requires=read_requirements('requirements.txt'),
     extras_require={
         'mmdet3d': [*HOSTS, 'spconv>=2.3.6'],
+        # Python 3.10 and 3.11; later ones need spconv-cu124 or spconv-cu126 in its place.
         'mmdet3d-gpu': [*HOSTS, 'spconv-cu120>=2.3.6'],
         # OpenPCDet is on no package index; this is what an existing checkout needs beside it.
         'pcdet': ['easydict', 'pyyaml', 'spconv>=2.3.6'],

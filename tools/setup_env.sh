@@ -110,7 +110,10 @@ stamp() {  # changes when what is to be installed changes
 
 setup_env() {
     local set_name=cpu cuda=0 python
-    if gpu_present; then set_name=gpu; cuda=1; fi
+    if gpu_present; then
+        set_name=gpu cuda=1
+        SUPPORTED="3.11 3.10"  # spconv-cu120 has no wheels for later ones.
+    fi
     if [ "$(cat "$VENV/.complete" 2>/dev/null)" = "$(stamp "$set_name")" ]; then
         say "$VENV is up to date."
         return

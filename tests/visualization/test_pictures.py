@@ -181,6 +181,9 @@ def test_captions_stand_beside_their_boxes_without_overlap(make):
         assert frame_box.x0 <= place.x0
         assert place.x1 <= frame_box.x1
         assert not any(place.overlaps(other) for other in places[:i])
+    ranges = [label.get_window_extent(renderer) for label in artists(figure, 'range')]
+    assert ranges
+    assert not any(place.overlaps(other) for place in places for other in ranges)
 
 
 def test_names_are_not_taken_for_formulas(frame, tmp_path):
@@ -214,6 +217,27 @@ def test_object_view(frame):
     low, high = np.transpose((axes.get_xlim(), axes.get_ylim()))
     assert ((corners > low) & (corners < high)).all()
     assert 'Car 0.90' in texts(figure)
+
+
+@pytest.mark.parametrize('height', [0.5, 1.7, 4.0])
+def test_the_caption_is_above_the_object_and_the_note_below_it(make, height):
+    figure = object_view(make([[9.0, -2.5, height / 2 - 1.7, 0.8, 0.7, height, -1.0]]), 0)
+    figure.canvas.draw()
+    axes, renderer = main_axes(figure), figure.canvas.get_renderer()
+    (caption,) = artists(figure, 'caption')
+    (note,) = (text for text in axes.texts if 'away' in text.get_text())
+    lines = [line for gid in ('box', 'box-hidden', 'truth') for line in artists(figure, gid)]
+    corners = np.concatenate([part for line in lines for part in line.get_segments()])
+    seen = axes.transData.transform(corners)[:, 1]
+    assert seen.max() < caption.get_window_extent(renderer).y0
+    assert seen.min() > note.get_window_extent(renderer).y1
+
+
+def test_every_colour_bar_says_what_it_measures(frame):
+    for figure in (object_view(frame, 0), attribute_panel(frame, 0), bev(frame)):
+        (bar,) = (axes for axes in figure.axes if axes.get_gid() == 'colour-bar')
+        words = ' '.join(text.get_text() for text in bar.texts).split()
+        assert sorted(words) == ['0', 'max', 'saliency']
 
 
 def test_near_points_are_larger(frame):

@@ -25,8 +25,8 @@ def summarize(explanation: Explanation, targets: Sequence[str] | None = None) ->
     ``class``; ``score``; ``distance`` of the box from the sensor in the ground plane, metres;
     ``points`` in the box; ``target``; ``inside``, the share of the map's saliency in the predicted
     box; ``top_inside``, whether the most salient point lies in it (on ties, the share of the tied
-    points). These describe a map at a glance; the metrics of the paper, against ground-truth boxes
-    and with their protocol, are in ``explain3d.metrics``. A map without any saliency gives NaN.
+    points). These describe a map at a glance; they are not the paper's metrics, which go by
+    ground-truth boxes and a protocol. A map without any saliency gives NaN.
 
     Args:
         explanation: K detections, N points.

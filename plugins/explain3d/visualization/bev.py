@@ -124,13 +124,13 @@ def draw_bev(
         chosen = scene.boxes[[detection]]
         draw_bev_boxes(axes, chosen, style.detection, width=1.3 * line, gid='chosen')
     if not plain:
-        draw_rings(axes, extent, style)
+        ranges = draw_rings(axes, extent, style)
         draw_bev_boxes(axes, scene.truth, style.truth, dashed=True, width=0.8, gid='truth')
         draw_scale_bar(axes, style)
         if len(scene.truth):
             draw_legend(axes, style)
         order = scene.best(MAX_CAPTIONS) if detection is None else [detection]
-        draw_captions(axes, scene.boxes, scene.captions, order, style)
+        draw_captions(axes, scene.boxes, scene.captions, order, style, ranges)
         if len(scene.boxes) and not values.any():
             draw_remark(axes, NO_SALIENCY, style)
 

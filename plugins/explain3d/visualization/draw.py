@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from .geometry import EDGES, Camera, box_corners, footprint, nice_step, visible_edges
@@ -158,23 +159,26 @@ def draw_ground_grid(
     return step
 
 
-def draw_rings(axes: Axes, extent: np.ndarray, style: Style) -> None:
-    """Draws the sensor and circles of equal range around it, with their radius in metres."""
+def draw_rings(axes: Axes, extent: np.ndarray, style: Style) -> list[Text]:
+    """Draws circles of equal range around the sensor; returns their labels, in metres."""
     x_min, x_max, y_min, y_max = extent
     corners = [(x, y) for x in (x_max, x_min) for y in (y_min, y_max)]
     corner = np.array(max(corners, key=lambda c: np.hypot(*c)))
     step = max(nice_step(max(x_max - x_min, y_max - y_min), 4), 5.0)
     angle = np.linspace(0, 2 * np.pi, 361)
+    labels = []
     for radius in np.arange(step, np.hypot(*corner), step):
         axes.plot(
             radius * np.cos(angle), radius * np.sin(angle), color=style.muted, linewidth=0.4,
             alpha=0.5, zorder=Z_GRID, scalex=False, scaley=False,
         )  # fmt: skip
-        axes.text(
+        label = axes.text(
             *(corner / np.hypot(*corner) * radius), f'{radius:g} m', ha='center', va='center',
-            clip_on=True, zorder=Z_GRID, path_effects=style.halo,
+            clip_on=True, zorder=Z_TEXT, path_effects=style.halo, gid='range',
             **style.font(-3, color=style.muted),
         )  # fmt: skip
+        labels.append(label)
+    return labels
 
 
 def draw_sensor(axes: Axes, style: Style, size: float = 5.0) -> None:
@@ -211,7 +215,7 @@ def draw_colour_bar(
 ) -> None:
     """Draws the colour scale at inches from the upper left corner.
 
-    It is upright if higher than wide; otherwise ``meaning`` stands before it.
+    It is upright if higher than wide, with ``meaning`` beside it; otherwise that stands before it.
     """
     style, upright = canvas.style, height > width
     axes = canvas.axes(left, top, width, height)
@@ -224,6 +228,8 @@ def draw_colour_bar(
     # A ramp without an outline would not end visibly on a background of its last colour.
     axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=style.muted, linewidth=0.5))
     font = style.font(-1)
+    if upright:
+        axes.text(1.5, 0.5, meaning, ha='left', va='center', rotation=90, gid='meaning', **font)
     for position, label in ((0, '0' if upright else f'{meaning}  0'), (1, 'max')):
         if upright:
             axes.text(1.5, position, label, ha='left', va=('bottom', 'top')[position], **font)
@@ -264,7 +270,12 @@ def draw_legend(axes: Axes, style: Style) -> None:
 
 
 def draw_captions(
-    axes: Axes, boxes: np.ndarray, texts: Sequence[str], order: Sequence[int], style: Style
+    axes: Axes,
+    boxes: np.ndarray,
+    texts: Sequence[str],
+    order: Sequence[int],
+    style: Style,
+    others: Sequence[Text] = (),
 ) -> int:
     """Writes a caption beside each box where there is room; earlier ones in ``order`` go first.
 
@@ -274,6 +285,7 @@ def draw_captions(
         texts: K captions.
         order: Indices of the boxes to caption.
         style: Fonts.
+        others: Texts to keep clear of.
 
     Returns:
         How many found a place.
@@ -281,21 +293,21 @@ def draw_captions(
     renderer = axes.figure.canvas.get_renderer()
     frame = axes.get_window_extent(renderer)
     outlines = [Bbox(_bounds(axes.transData.transform(footprint(box)))) for box in boxes]
-    taken: list[Bbox] = []
+    taken = [other.get_window_extent(renderer) for other in others]
     for i in order:
         label = axes.text(
             0, 0, texts[i], ha='left', va='bottom', path_effects=style.halo, zorder=Z_TEXT,
             gid='caption', **style.font(-2),
         )  # fmt: skip
         size = label.get_window_extent(renderer)
-        others = [*taken, *(other for j, other in enumerate(outlines) if j != i)]
-        place = _free_place(outlines[i], size.width, size.height, frame, others)
+        obstacles = [*taken, *(other for j, other in enumerate(outlines) if j != i)]
+        place = _free_place(outlines[i], size.width, size.height, frame, obstacles)
         if place is None:
             label.remove()
             continue
         label.set_position(axes.transData.inverted().transform((place.x0, place.y0)))
         taken.append(place)
-    return len(taken)
+    return len(taken) - len(others)
 
 
 def _bounds(corners: np.ndarray) -> np.ndarray:

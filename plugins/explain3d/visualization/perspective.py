@@ -25,6 +25,8 @@ from .style import Canvas, Style, style_of
 
 #: Radius of the neighbourhood that is shown, in bird's-eye-view diagonals of the box.
 REGION = 1.0
+#: Height of the caption above an object and of the note below it, inches.
+TITLE, NOTE = 0.19, 0.14
 AZIMUTH, ELEVATION = np.deg2rad(50), np.deg2rad(24)
 
 
@@ -130,7 +132,10 @@ def draw_object(
     radius = max(region * diagonal(box), 1.5)
     camera = object_camera(box, radius)
     near = neighbourhood(scene.points, box, radius)
-    _fit(axes, camera, box, radius, scene.points[near])
+    matched = _close(scene.truth, box, diagonal(box) / 2) if truth else scene.truth[:0]
+    corners = np.concatenate([box_corners(shown) for shown in (box, *matched)])
+    margins = (TITLE, NOTE) if caption else (0.0, 0.0)
+    _fit(axes, camera, box, radius, np.concatenate((scene.points[near], corners)), *margins)
     ground = box[:3] - (0, 0, box[5] / 2)
     step = draw_ground_grid(axes, camera, ground, radius, style)
     _draw_near_points(axes, scene.points[near], values[near], camera, 4 * radius, style)
@@ -171,16 +176,28 @@ def _draw_near_points(
     draw_points(axes, positions, values, sizes, style, depth)
 
 
-def _fit(axes: Axes, camera: Camera, box: np.ndarray, radius: float, points: np.ndarray) -> None:
-    """Sets limits that hold the neighbourhood's ground, points and box, without distortion."""
+def _fit(
+    axes: Axes,
+    camera: Camera,
+    box: np.ndarray,
+    radius: float,
+    points: np.ndarray,
+    top: float = 0.0,
+    bottom: float = 0.0,
+) -> None:
+    """Sets limits that hold the neighbourhood's ground and ``points``, without distortion.
+
+    ``top`` and ``bottom`` are strips of the panel that are kept free, inches.
+    """
     angle = np.linspace(0, 2 * np.pi, 73)
     ring = np.stack((np.cos(angle), np.sin(angle), np.zeros_like(angle)), 1) * radius
     ring += box[:3] - (0, 0, box[5] / 2)
-    seen, _ = camera.project(np.concatenate((ring, box_corners(box), points)))
+    seen, _ = camera.project(np.concatenate((ring, points)))
     low, high = np.nanmin(seen, 0), np.nanmax(seen, 0)
     middle, size = (low + high) / 2, (high - low) * 1.03
-    aspect = panel_aspect(axes)
-    width = max(size[0], size[1] / aspect)
+    aspect, inches = panel_aspect(axes), panel_width(axes)
+    width = max(size[0], size[1] / (aspect - (top + bottom) / inches))
+    middle[1] += (top - bottom) / 2 / inches * width
     axes.set_xlim(middle[0] - width / 2, middle[0] + width / 2)
     axes.set_ylim(middle[1] - width * aspect / 2, middle[1] + width * aspect / 2)
 

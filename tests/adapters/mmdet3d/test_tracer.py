@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import tiny_detectors as tiny
@@ -10,6 +11,8 @@ from torch import nn
 
 from explain3d.adapters.mmdet3d.frames import detections_of, one_frame
 from explain3d.adapters.mmdet3d.heads import HEADS, candidates_class
+from explain3d.adapters.mmdet3d.heads.base import identify
+from explain3d.adapters.mmdet3d.heads.center import CenterCandidates
 from explain3d.adapters.mmdet3d.tracer import Tracer
 from explain3d.core.errors import InputError, NotApplicableError
 from explain3d.core.structures import ATTRIBUTES, BOX_ATTRIBUTES, Detections
@@ -274,6 +277,41 @@ def test_a_layer_that_the_boxes_do_not_depend_on_is_refused():
     scene = Scene('pv_rcnn', layer='neck')
     with pytest.raises(NotApplicableError, match="do not depend on layer 'neck'"):
         scene.trace(0)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_maps_keep_their_cells(dtype):
+    """Under autocast a head gives half precision, in which 200.3 is 200 or 200.25."""
+    from mmdet3d.models.task_modules import CenterPointBBoxCoder
+
+    coder = CenterPointBBoxCoder(
+        pc_range=[-80.0, -80.0],
+        post_center_range=[-100] * 3 + [100] * 3,
+        out_size_factor=4,
+        voxel_size=[0.2, 0.2],
+        max_num=20,
+        code_size=7,
+    )
+    head = SimpleNamespace(num_classes=[1], norm_bbox=True, bbox_coder=coder)
+    generator = torch.Generator().manual_seed(0)
+    channels = dict(heatmap=1, reg=2, height=1, dim=3, rot=2)
+    maps = {
+        name: torch.rand(1, count, 200, 220, generator=generator).to(dtype)
+        for name, count in channels.items()
+    }
+    rot = maps['rot'][:, :1], maps['rot'][:, 1:]
+    host = coder.decode(
+        maps['heatmap'].sigmoid(), *rot, maps['height'], maps['dim'].exp(), None, maps['reg']
+    )[0]
+    found = CenterCandidates(head, [[maps]])
+    detections = Detections(
+        host['bboxes'][:, :7].float(), host['scores'].float(), host['labels'].long()
+    )
+    index = identify(found, detections, 'half')
+    rounding = 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        found.boxes(index)[:, :2], detections.boxes[:, :2], atol=rounding, rtol=0
+    )
 
 
 def test_an_unknown_head_is_refused_with_the_known_ones():

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ....core.normalize import full_precision
 from .base import Candidates
 
 
@@ -51,7 +52,8 @@ class CenterCandidates(Candidates):
         maps = {name: rows[index] for name, rows in self.regression.items()}
         cell = index % self.cells
         columns = torch.stack([cell % self.width, cell // self.width], 1)
-        columns = columns.to(maps['dim'].dtype) + maps.get('reg', 0.5)
+        # Half precision has no room for a cell's index and its fraction; the host has float32 too.
+        columns = columns.to(full_precision(maps['dim']).dtype) + maps.get('reg', 0.5)
         coder = self.head.bbox_coder
         size = columns.new_tensor(coder.voxel_size[:2]) * coder.out_size_factor
         xy = columns * size + columns.new_tensor(coder.pc_range[:2])
