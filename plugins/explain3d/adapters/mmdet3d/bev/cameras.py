@@ -34,20 +34,12 @@ class LoadSurroundCameras(BaseTransform):
 
     Args:
         cameras: Which, in this order.
-        number: Loads only so many, drawn anew for each sample: a model trained so does not rely
-            on any one camera. None: all.
         compensate: Count in how the vehicle moved between LiDAR keyframe and image, where the
             info file tells (``lidar2cam``). SimpleBEV's authors use the calibration alone.
     """
 
-    def __init__(
-        self,
-        cameras: Sequence[str] = CAMERAS,
-        number: int | None = None,
-        compensate: bool = True,
-    ) -> None:
+    def __init__(self, cameras: Sequence[str] = CAMERAS, compensate: bool = True) -> None:
         self.cameras = tuple(cameras)
-        self.number = number
         self.compensate = compensate
 
     def transform(self, results: dict) -> dict:
@@ -58,11 +50,8 @@ class LoadSurroundCameras(BaseTransform):
                 f'Expected images of {self.cameras}, received {sorted(results["images"])}: '
                 f'set cameras of LoadSurroundCameras to what there is.'
             )
-        names = self.cameras
-        if self.number is not None:
-            names = tuple(names[i] for i in sorted(random.sample(range(len(names)), self.number)))
-        images = [results['images'][name] for name in names]
-        results['cam_names'] = names
+        images = [results['images'][name] for name in self.cameras]
+        results['cam_names'] = self.cameras
         results['img_path'] = [image['img_path'] for image in images]
         results['img'] = [mmcv.imfrombytes(get(path)) for path in results['img_path']]
         results['cam2img'] = np.stack([_intrinsics(image['cam2img']) for image in images])
