@@ -20,6 +20,8 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 DATASETS = _child('dataset', MMENGINE_DATASETS, f'{_ADAPTER}.bev')
 HOOKS = _child('hook', MMENGINE_HOOKS, f'{_ADAPTER}.hook')
-MODELS = _child('model', MMENGINE_MODELS, f'{_ADAPTER}.explained_model')
+MODELS = _child(
+    'model', MMENGINE_MODELS, f'{_ADAPTER}.explained_model', 'explain3d.models.simplebev'
+)
 METRICS = _child('metric', MMENGINE_METRICS, f'{_ADAPTER}.kitti_metric', f'{_ADAPTER}.bev')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms', f'{_ADAPTER}.bev')
