@@ -82,8 +82,9 @@ class BilinearLift(BaseModule):
         # Half precision would move the projections by pixels.
         with torch.autocast(flat.device.type, enabled=False):
             sampling, seen = self._positions(flat, cam2img, cam2ref, img_shape)
-        volume = F.grid_sample(flat, sampling.to(flat.dtype), align_corners=False)
-        volume = volume * seen.to(volume.dtype)
+            volume = F.grid_sample(flat.to(sampling.dtype), sampling, align_corners=False)
+        volume = volume.to(flat.dtype)
+        volume *= seen.to(flat.dtype)  # In place: at full size a volume takes a gigabyte.
         return volume.view(batch, cameras, -1, *self.grid.shape)
 
     def _positions(
