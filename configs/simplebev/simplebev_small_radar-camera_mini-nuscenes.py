@@ -6,10 +6,6 @@ _base_ = [
     '../_base_/schedules/cpu_one_cycle.py',
     '../_base_/default_runtime.py',
 ]
-# In the reference frame the radar's velocity lies along x and z.
-model = dict(
-    rasterizers=dict(radar=dict(features=('vx_comp', 'vz_comp', 'rcs'), scale=(0.1, 0.1, 0.05)))
-)
 max_iters = 3000
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
