@@ -8,9 +8,12 @@ _base_ = [
 ]
 # Vehicles are rare; a short training finds them sooner with more weight on them.
 model = dict(heads=dict(segmentation=dict(pos_weight=4.0)))
-max_iters = 3000
+lr = 0.002
+max_iters = 4000
+train_dataloader = dict(batch_size=2)
+optim_wrapper = dict(optimizer=dict(lr=lr))
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=0.003, total_steps=max_iters, pct_start=0.2, by_epoch=False)
+    dict(type='OneCycleLR', eta_max=lr, total_steps=max_iters, pct_start=0.15, by_epoch=False)
 ]
 default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=25))
