@@ -169,23 +169,29 @@ def test_losses_are_the_authors():
 
 def test_flips_are_undone(monkeypatch):
     """With parts that commute with mirroring, mirroring and back changes nothing."""
+    fused = []
 
-    class First(nn.Module):
+    class Sum(nn.Module):
         def forward(self, maps):
-            return maps[0] + maps[1].mean(dim=1, keepdim=True)
+            fused.append(maps[0] + maps[1].mean(dim=1, keepdim=True))
+            return fused[-1]
 
     model = cases.small_model(flip_augmentation=True).double()
-    model.img_encoder, model.fuser, model.decoder = nn.AvgPool2d(8), First(), nn.Identity()
+    model.img_encoder, model.fuser, model.decoder = nn.AvgPool2d(8), Sum(), nn.Identity()
     data = model.data_preprocessor(cases.batch(samples=(0, 1)))
     plain = model.eval().extract_feat(data['inputs'], data['data_samples'])
+    assert plain.abs().max() > 0.1
     model.train()
-    for coin in (True, False):
+    for mirrored in (True, False):
         monkeypatch.setattr(
-            module, '_coin', lambda like, coin=coin: torch.full((len(like), 1, 1, 1), coin)
+            module,
+            '_coin',
+            lambda like, chosen=mirrored: torch.tensor([chosen] * len(like)).view(-1, 1, 1, 1),
         )
         flipped = model.extract_feat(data['inputs'], data['data_samples'])
         torch.testing.assert_close(flipped, plain, rtol=0, atol=1e-12)
-    assert plain.abs().max() > 0.1
+        expected = plain.flip(-1, -2) if mirrored else plain
+        torch.testing.assert_close(fused[-1], expected, rtol=0, atol=1e-12)
 
 
 def test_seeds_are_the_sensors_maps(model):
