@@ -259,14 +259,14 @@ def test_autocast():
     """Values are those of the plain run under autocast; the parts add up to its precision."""
     model, args = fusion(dtype=torch.float32), sensors(dtype=torch.float32)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        run = run_fusion(model, args, mode='check')
+        run = run_fusion(model, args, mode='check', record=True)
         production = run_fusion(model, args)
     assert run.outputs['head'].value.dtype == torch.bfloat16
     assert 1e-6 < run.residual < 2e-2
-    exact = run_fusion(model, args, mode='check').outputs['head']
+    # The same slopes in float32: without them, elements that cross a ReLU's threshold differ.
+    exact = run_fusion(model, args, mode='check', frozen=run.record).outputs['head'].parts
     for found in (run.outputs['head'], production.outputs['head']):
-        # In the mean: single elements cross a ReLU's threshold in this precision.
-        assert (found.parts.float() - exact.parts).norm() < 0.03 * exact.parts.norm()
+        assert (found.parts.float() - exact).abs().max() < 2e-2 * exact.abs().max()
 
 
 def test_every_sample_of_a_batch_is_decomposed_by_itself():
