@@ -82,14 +82,20 @@ def expected_parts(model, data):
     [
         [Seed('', path=f'0.{n}', modality=n) for n in ('camera', 'radar', 'lidar')],
         [Seed('', path=f'data.{n}', modality=n) for n in ('camera', 'radar', 'lidar')],
-        [Seed('fuse', path='0.0', modality='camera'), Seed('fuse', path='maps.1', modality='radar'),
-         Seed('fuse', path='extra', modality='lidar')],
-        [Seed('fuse', path='0.0', modality='camera'), Seed('fuse', path='0.1', modality='radar'),
-         Seed('fuse', path='1', modality='lidar')],
+        [
+            Seed('fuse', path='0.0', modality='camera'),
+            Seed('fuse', path='maps.1', modality='radar'),
+            Seed('fuse', path='extra', modality='lidar'),
+        ],
+        [
+            Seed('fuse', path='0.0', modality='camera'),
+            Seed('fuse', path='0.1', modality='radar'),
+            Seed('fuse', path='1', modality='lidar'),
+        ],
         [Seed('fuse', at='output', split=dict(camera=2, radar=2, lidar=2))],
         [Seed('head', split=dict(camera=2, radar=2, lidar=2), dim=-3)],
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize('mode', ['production', 'check'])
 def test_every_way_to_seed(seeds, mode):
     model, data = packed()
@@ -228,9 +234,13 @@ def test_captures_keep_what_was_there_then():
     """In-place operations that follow do not reach into what was captured."""
     model, args = fusion(), sensors()
     run = decompose(
-        model, *args, seeds=fusion_seeds(), outputs=['head'], mode='check',
+        model,
+        *args,
+        seeds=fusion_seeds(),
+        outputs=['head'],
+        mode='check',
         capture=['layer1', 'layer1.relu', 'layer1.bn1', 'norm'],
-    )  # fmt: skip
+    )
     before = run.captured['layer1.bn1']
     assert (before.value < 0).any()
     assert set(run.captured) == {'layer1', 'layer1.relu', 'layer1.relu#1', 'layer1.bn1', 'norm'}
@@ -369,14 +379,32 @@ class Strange(nn.Module):
 
 @pytest.mark.parametrize(
     'operation',
-    [torch.log, torch.sqrt, torch.reciprocal, torch.rsqrt, torch.prod, torch.var, torch.norm,
-     lambda x: 1 / x, lambda x: 2**x, lambda x: x**0.5, lambda x: x // 2, lambda x: x % 2,
-     lambda x: x.sign(), lambda x: x.round(), lambda x: x.erfinv_(), lambda x: F.conv2d(torch.ones(4, 8, 8).to(x), x),
-     lambda x: F.linear(torch.ones(6).to(x), x[0, 0]), lambda x: torch.einsum('a,b,c->abc', *[x[0, 0, 0]] * 3),
-     lambda x: F.dropout(x, 0.5, training=True), lambda x: F.rrelu(x, training=True),
-     lambda x: torch.view_as_complex(x[..., :2].contiguous()),
-     lambda x: F.grid_sample(torch.ones(2, 1, 4, 4).to(x), x[:, :, :, :2]), lambda x: torch.logsumexp(x, 1)],
-)  # fmt: skip
+    [
+        torch.log,
+        torch.sqrt,
+        torch.reciprocal,
+        torch.rsqrt,
+        torch.prod,
+        torch.var,
+        torch.norm,
+        lambda x: 1 / x,
+        lambda x: 2**x,
+        lambda x: x**0.5,
+        lambda x: x // 2,
+        lambda x: x % 2,
+        lambda x: x.sign(),
+        lambda x: x.round(),
+        lambda x: x.erfinv_(),
+        lambda x: F.conv2d(torch.ones(4, 8, 8).to(x), x),
+        lambda x: F.linear(torch.ones(6).to(x), x[0, 0]),
+        lambda x: torch.einsum('a,b,c->abc', *[x[0, 0, 0]] * 3),
+        lambda x: F.dropout(x, 0.5, training=True),
+        lambda x: F.rrelu(x, training=True),
+        lambda x: torch.view_as_complex(x[..., :2].contiguous()),
+        lambda x: F.grid_sample(torch.ones(2, 1, 4, 4).to(x), x[:, :, :, :2]),
+        lambda x: torch.logsumexp(x, 1),
+    ],
+)
 def test_operations_without_a_rule_are_refused(operation):
     with pytest.raises(UnknownOperationError):
         one(operation)

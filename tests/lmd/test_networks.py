@@ -49,8 +49,9 @@ def test_conservation_with_every_pair_of_rules(sizes, dtype):
             assert sum(layer.shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize('rules', [dict(activation=r) for r in ABLATIONS] + [
-    dict(instance_norm=r) for r in ABLATIONS])  # fmt: skip
+@pytest.mark.parametrize(
+    'rules', [dict(activation=r) for r in ABLATIONS] + [dict(instance_norm=r) for r in ABLATIONS]
+)
 def test_ablations_conserve(rules):
     assert run_fusion(fusion(), sensors(), mode='check', rules=rules).residual <= 1e-12
 
@@ -186,9 +187,9 @@ def test_frozen_mode_is_the_network_of_equation_25(norm):
 # ---------------------------------------------------------------- frozen mode
 
 
-@pytest.mark.parametrize('rules', [
-    dict(bias_split=s, instance_norm=n) for s in SPLITS for n in (*NORMS, 'none')
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'rules', [dict(bias_split=s, instance_norm=n) for s in SPLITS for n in (*NORMS, 'none')]
+)
 def test_frozen_components_ignore_the_other_sensors_exactly(rules):
     """Splitting masks and ratios are replayed as well, or 'sum' and 'ratio' would leak."""
     model, args = fusion(), sensors()

@@ -1,4 +1,4 @@
-"""Decomposing a network: from its seeds to its outputs, in the run that the network makes anyway."""
+"""Decomposing a network from its seeds to its outputs, in the run that it makes anyway."""
 
 from __future__ import annotations
 
