@@ -52,9 +52,7 @@ def compare(options, subm, occupied=0.4, channels=5):
     # Sums of at most 27 * 5, or of 1000 products, in float32.
     torch.testing.assert_close(out.features.double(), values, rtol=0, atol=1e-5)
     torch.testing.assert_close(got[0].double(), wanted[0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        got[1].permute(0, 4, 1, 2, 3).double(), wanted[1], rtol=0, atol=1e-3
-    )
+    torch.testing.assert_close(got[1].permute(0, 4, 1, 2, 3).double(), wanted[1], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(('options', 'subm'), CASES.values(), ids=CASES)
