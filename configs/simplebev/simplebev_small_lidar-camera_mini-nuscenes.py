@@ -1,0 +1,29 @@
+"""A small SimpleBEV with cameras and LiDAR on the simulated mini nuScenes, trained on a CPU."""
+
+_base_ = './simplebev_small_radar-camera_mini-nuscenes.py'
+model = dict(
+    rasterizers=dict(
+        _delete_=True,
+        lidar=dict(type='explain3d.PointRasterizer', grid={{_base_.bev_grid}}),
+    )
+)
+train_pipeline = [
+    {{_base_.load_cameras}},
+    {{_base_.augment_cameras}},
+    {{_base_.load_lidar}},
+    {{_base_.augment_frame}},
+    {{_base_.make_maps}},
+    dict(type='explain3d.BlankSensor', sensors=dict(lidar=0.3, camera=0.15)),
+    {{_base_.pack}},
+]
+test_pipeline = [
+    {{_base_.load_cameras}},
+    {{_base_.resize_cameras}},
+    {{_base_.load_lidar}},
+    {{_base_.to_ego}},
+    {{_base_.make_maps}},
+    {{_base_.pack}},
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
