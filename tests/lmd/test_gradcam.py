@@ -60,7 +60,7 @@ def test_linearized_gradient_by_hand(inplace):
 
 
 def test_the_gradient_of_the_network_is_the_tangent():
-    model, x = Net(), torch.randn(1, 1, 3, 4).double()
+    model, x = Net(inplace=False), torch.randn(1, 1, 3, 4).double()
     found = layer_gradients(model, lambda: model(x), ['first'], 'head', REGION, linearized=False)[
         'first'
     ]
