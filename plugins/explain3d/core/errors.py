@@ -27,3 +27,7 @@ class CheckpointMismatchError(Explain3DError, ValueError):
 
 class ResultFileError(Explain3DError, OSError):
     """A result file that is damaged, truncated, or of another format version."""
+
+
+class UnknownOperationError(Explain3DError, NotImplementedError):
+    """An operation on decomposed tensors for which LMD has no rule; the message tells the remedy."""

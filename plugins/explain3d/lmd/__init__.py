@@ -1,1 +1,28 @@
-"""Layer-wise modality decomposition (LMD)."""
+"""Layer-wise modality decomposition (LMD): the parts of each activation that each sensor made."""
+
+from .call import Call
+from .components import BIAS, Components
+from .decomposition import Decomposition, Output, decompose_module
+from .frozen import FrozenRecord
+from .registry import forms, module_rule, rule
+from .report import LayerReport
+from .rows import Rows
+from .seeds import Seed
+from .settings import Rules
+
+__all__ = [
+    'BIAS',
+    'Call',
+    'Components',
+    'Decomposition',
+    'FrozenRecord',
+    'LayerReport',
+    'Output',
+    'Rows',
+    'Rules',
+    'Seed',
+    'decompose_module',
+    'forms',
+    'module_rule',
+    'rule',
+]

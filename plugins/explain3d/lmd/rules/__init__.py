@@ -1,0 +1,15 @@
+"""The rules of LMD, one module per family of operations; importing this registers them."""
+
+from . import (  # noqa: F401
+    activations,
+    attention,
+    indexing,
+    linear,
+    modules,
+    norms,
+    pooling,
+    products,
+    reductions,
+    sums,
+    views,
+)
