@@ -1,6 +1,7 @@
 """Makes the small data sets: the simulated mini world, and work folders over real frames.
 
 make_mini_dataset.py kitti --out data/mini_kitti --mmdet3d-infos
+make_mini_dataset.py nuscenes --out data/mini_nuscenes --workers 2 --mmdet3d-infos
 make_mini_dataset.py kitti-real --out data/kitti-mini   (finds frames by EXPLAIN3D_REAL_DATA)
 """
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'plugins'))
 
 from explain3d.core.errors import Explain3DError  # noqa: E402
 from explain3d.datasets.mini.build import KittiParameters, build_kitti  # noqa: E402
+from explain3d.datasets.mini.build_nuscenes import NuScenesParameters, build_nuscenes  # noqa: E402
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,10 +41,60 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help="make MMDetection3D's info files and ground-truth database too",
     )
+    _add_nuscenes(formats)
     real = formats.add_parser('kitti-real', help='a work folder over read-only KITTI frames')
     real.add_argument('--out', type=Path, default=Path('data/kitti-mini'))
     real.add_argument('--source', type=Path, help='default: kitti-mini in EXPLAIN3D_REAL_DATA')
     return parser.parse_args(argv)
+
+
+def _add_nuscenes(formats: argparse._SubParsersAction) -> None:
+    default = NuScenesParameters()
+    nuscenes = formats.add_parser('nuscenes', help='nuScenes layout')
+    nuscenes.add_argument('--out', type=Path, default=Path('data/mini_nuscenes'))
+    nuscenes.add_argument('--scenes-train', type=int, default=default.scenes_train)
+    nuscenes.add_argument('--scenes-val', type=int, default=default.scenes_val)
+    nuscenes.add_argument(
+        '--scenes-test',
+        type=int,
+        default=default.scenes_test,
+        help='scenes without boxes in the tables of v1.0-test',
+    )
+    nuscenes.add_argument('--keyframes', type=int, default=default.keyframes, help='in each scene')
+    nuscenes.add_argument(
+        '--radar-sweeps', type=int, default=default.radar_sweeps, help='before each keyframe'
+    )
+    nuscenes.add_argument(
+        '--lidar-sweeps', type=int, default=default.lidar_sweeps, help='before each keyframe'
+    )
+    nuscenes.add_argument(
+        '--image-size',
+        type=_size,
+        default=default.image_size,
+        metavar='WIDTHxHEIGHT',
+        help='pixels of the pictures, %(default)s by default',
+    )
+    nuscenes.add_argument(
+        '--image-step',
+        type=int,
+        default=default.image_step,
+        help='rays of the pictures are cast for blocks of so many pixels',
+    )
+    nuscenes.add_argument(
+        '--version', choices=('v1.0-trainval', 'v1.0-mini'), default=default.version
+    )
+    nuscenes.add_argument('--seed', type=int, default=default.seed)
+    nuscenes.add_argument('--workers', type=int, default=1)
+    nuscenes.add_argument(
+        '--mmdet3d-infos',
+        action='store_true',
+        help="make MMDetection3D's info files and ground-truth database too",
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = text.lower().split('x')
+    return int(width), int(height)
 
 
 def real_source(source: Path | None) -> Path:
@@ -72,6 +124,17 @@ def make_simulated(args: argparse.Namespace) -> None:
         make_mmdet3d_infos(args.out)
 
 
+def make_nuscenes(args: argparse.Namespace) -> None:
+    """Makes the mini world's scenes, and the info files if they are asked for."""
+    names = NuScenesParameters.__dataclass_fields__
+    parameters = NuScenesParameters(**{name: getattr(args, name) for name in names})
+    build_nuscenes(args.out, parameters, args.workers)
+    if args.mmdet3d_infos:
+        from explain3d.datasets.mmdet3d_infos import make_nuscenes_infos
+
+        make_nuscenes_infos(args.out, parameters.version)
+
+
 def make_real(args: argparse.Namespace) -> None:
     """Links to real frames and makes the info files beside the links."""
     from explain3d.datasets.mmdet3d_infos import prepare_kitti
@@ -79,11 +142,14 @@ def make_real(args: argparse.Namespace) -> None:
     prepare_kitti(real_source(args.source), args.out)
 
 
+_MAKERS = {'kitti': make_simulated, 'nuscenes': make_nuscenes, 'kitti-real': make_real}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     args = parse_args(argv)
     try:
-        make_simulated(args) if args.format == 'kitti' else make_real(args)
+        _MAKERS[args.format](args)
     except Explain3DError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""SimpleBEV sized for a CPU: camera and radar (occupancy, vx, vy, rcs), 1 m cells."""
+"""SimpleBEV sized for a CPU: camera and radar (occupancy, velocity, cross section), 1 m cells."""
 
 # y points down from the ego origin on the ground: four layers of a metre, where vehicles are.
 grid = dict(x=(-50, 50, 100), y=(-3, 1, 4), z=(-50, 50, 100))
@@ -36,7 +36,8 @@ model = dict(
         radar=dict(
             type='explain3d.PointRasterizer',
             grid=flat_grid,
-            features=('vx', 'vy', 'rcs'),
+            # Velocities along x and z of the reference frame, metres a second; dBsm.
+            features=('vx_comp', 'vz_comp', 'rcs'),
             scale=(0.1, 0.1, 0.05),
         ),
     ),

@@ -1,4 +1,4 @@
-"""MMDetection3D's info files for a KITTI-format data set, made by MMDetection3D's own converter.
+"""MMDetection3D's info files for KITTI and nuScenes layouts, made by its own converters.
 
 The wheel ships its converters as plain files below ``mmdet3d/.mim/tools``; they are loaded from
 there as a package of another name, because ``tools`` is also a folder of most repositories.
@@ -50,6 +50,81 @@ def make_mmdet3d_infos(root: str | Path) -> Path:
     _convert(root)
     stamp.write_text(json.dumps(wanted) + '\n')
     return root
+
+
+def make_nuscenes_infos(
+    root: str | Path, version: str = 'v1.0-trainval', max_sweeps: int = 10
+) -> Path:
+    """Makes info files and the ground-truth database of a nuScenes-format data set.
+
+    Writes ``nuscenes_infos_{train,val}.pkl`` (the format `NuScenesDataset` of MMDetection3D 1.x
+    reads), ``nuscenes_dbinfos_train.pkl`` and ``nuscenes_gt_database/`` into ``root``. What is
+    there and was made by this function for the same scenes is kept; other files of these names
+    are replaced.
+
+    The converter takes every picture for 1600 x 900 pixels when it clips the 2D boxes in
+    ``cam_instances``, which only monocular detectors read.
+
+    Args:
+        root: Writable folder with the tables, ``samples`` and ``sweeps``.
+        version: Folder of the tables.
+        max_sweeps: LiDAR sweeps before each keyframe that are listed, at most.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        InputError: If ``root`` lacks a part of the nuScenes layout.
+        ImportError: If MMDetection3D or what its converter needs is not installed.
+    """
+    root = Path(root)
+    parts = (f'{version}/scene.json', f'{version}/sample.json', 'samples/LIDAR_TOP')
+    missing = [part for part in parts if not (root / part).exists()]
+    if missing:
+        raise InputError(
+            f'Expected a nuScenes-format data set in {root}, which lacks {missing}: make one with '
+            f'tools/make_mini_dataset.py or give the folder that holds samples and {version}.'
+        )
+    samples = json.loads((root / version / 'sample.json').read_text())
+    wanted = {
+        'mmdet3d': _version(),
+        'version': version,
+        'max_sweeps': max_sweeps,
+        'samples': [sample['token'] for sample in samples],
+    }
+    stamp = root / _STAMP
+    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
+        return root
+    stamp.unlink(missing_ok=True)
+    _convert_nuscenes(root, version, max_sweeps)
+    stamp.write_text(json.dumps(wanted) + '\n')
+    return root
+
+
+def _convert_nuscenes(root: Path, version: str, max_sweeps: int) -> None:
+    import mmdet3d.datasets  # noqa: F401  (registers NuScenesDataset and its transforms)
+    import mmengine
+    from mmengine.registry import DefaultScope
+    from nuscenes.nuscenes import NuScenes
+
+    update = _converter('update_infos_to_v2')
+    # The converter looks for the tables in ./data/nuscenes, wherever the info files are.
+    update.NuScenes = lambda dataroot, **kwargs: NuScenes(dataroot=str(root), **kwargs)
+    _converter('nuscenes_converter').create_nuscenes_infos(
+        str(root), 'nuscenes', version=version, max_sweeps=max_sweeps
+    )
+    for split in ('train', 'val'):
+        path = root / f'nuscenes_infos_{split}.pkl'
+        if mmengine.load(path)['infos']:
+            update.update_nuscenes_infos(str(path), str(root))
+        else:
+            path.unlink()  # the converter fails on an empty split
+    if not (root / 'nuscenes_infos_train.pkl').exists():
+        return
+    with DefaultScope.overwrite_default_scope('mmdet3d'):
+        _converter('create_gt_database').create_groundtruth_database(
+            'NuScenesDataset', str(root), 'nuscenes', 'nuscenes_infos_train.pkl'
+        )
 
 
 def prepare_kitti(root_in: str | Path, root_out: str | Path) -> Path:

@@ -93,7 +93,24 @@ def build_kitti(
 
 def _claim(root: Path, parameters: KittiParameters) -> None:
     """Creates the folders and the manifest, or checks the manifest that is there."""
-    path, wanted = root / MANIFEST, parameters.manifest()
+    claim_folder(root, parameters.manifest())
+    for split in ('training', 'testing'):
+        for kind in ('velodyne', 'image_2', 'calib', 'label_2')[: 4 if split == 'training' else 3]:
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
+    (root / 'ImageSets').mkdir(exist_ok=True)
+
+
+def claim_folder(root: Path, wanted: dict) -> None:
+    """Creates a data set's folder and manifest, or checks the manifest that is there.
+
+    Args:
+        root: Folder of the data set.
+        wanted: What decides the data, as the manifest keeps it.
+
+    Raises:
+        InputError: If ``root`` holds a data set of other parameters, or something else.
+    """
+    path = root / MANIFEST
     if path.exists():
         found = json.loads(path.read_text())
         if found != wanted:
@@ -109,10 +126,7 @@ def _claim(root: Path, parameters: KittiParameters) -> None:
             f'{root} is not empty and has no {MANIFEST}: expected a new folder or a mini data '
             f'set. Choose another folder.'
         )
-    for split in ('training', 'testing'):
-        for kind in ('velodyne', 'image_2', 'calib', 'label_2')[: 4 if split == 'training' else 3]:
-            (root / split / kind).mkdir(parents=True, exist_ok=True)
-    (root / 'ImageSets').mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         replace_file(
             path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + '\n')

@@ -90,6 +90,8 @@ class Ground:
         waves: (W, 4) amplitude, two wave numbers (1/m), phase.
         bumps: (B, 4) x, y, height, radius of mounds beside the street.
         ridges: (R,) x of speed bumps across the carriageway.
+        behind: Metres by which the mesh goes on behind the piece that one frame needs.
+        ahead: The same ahead.
     """
 
     road: Road
@@ -97,6 +99,8 @@ class Ground:
     waves: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     bumps: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     ridges: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    behind: float = 0.0
+    ahead: float = 0.0
 
     @classmethod
     def random(cls, road: Road, rng: np.random.Generator) -> Ground:
@@ -130,6 +134,10 @@ class Ground:
             beyond = np.minimum(beyond, side)
         return np.clip(beyond / (2 * _KERB_STEP) + 0.5, 0, 1)
 
+    def on_carriageway(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Whether (x, y) is on a carriageway or parking strip, any shape."""
+        return self._kerb(x, y) < 0.5
+
     def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Ground height z at (x, y), any shape, metres."""
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
@@ -149,7 +157,12 @@ class Ground:
 
     def _lines(self) -> tuple[np.ndarray, np.ndarray]:
         """Grid lines in x and d, finer near the street, doubled at kerbs and markings."""
-        x = [np.arange(-80, -20, 2.5), np.arange(-20, 60, 1.0), np.arange(60, 131, 2.5)]
+        back, front = -20 - self.behind, 60 + self.ahead
+        x = [
+            np.arange(back - 60, back, 2.5),
+            np.arange(back, front, 1.0),
+            np.arange(front, front + 71, 2.5),
+        ]
         if self.road.crossing is not None:
             for edge in (-self.road.crossing_half, self.road.crossing_half):
                 x.append(self.road.crossing + edge + np.array([-_KERB_STEP, _KERB_STEP]))

@@ -16,6 +16,7 @@ import numpy as np
 from .camera import Camera
 from .lidar import Lidar
 from .scene import ObjectState, Pose, Snapshot
+from .silhouette import NEAR, extent_in_image, visible_share
 from .street import random_street
 from .tracing import Tracer
 
@@ -24,7 +25,6 @@ IMAGE_SIZE = (1242, 375)
 _FOCAL, _CENTRE = 720.0, (620.0, 180.0)
 # Offsets of cameras 0 to 3 along x of the rectified frame, metres.
 _CAMERA_X = (0.0, 0.54, -0.0625, 0.475)
-_NEAR = 0.1
 _FURTHEST_LABEL = 85.0
 # Visible shares above which an object counts as fully visible, partly and largely occluded.
 _OCCLUSION_SHARES = (0.80, 0.45, 0.05)
@@ -228,10 +228,10 @@ def _label(
     """The label of one object, None if it is outside the image or hidden altogether."""
     world = camera.world_pose(snapshot)
     alone = Tracer(state.mesh)
-    bbox = _extent_in_image(alone, camera, world)
+    bbox = extent_in_image(alone, camera, world)
     if bbox is None or min(bbox[2] - bbox[0], bbox[3] - bbox[1]) < 2:
         return None
-    share = _visible_share(alone, index, bbox, snapshot, tracer, camera, world)
+    share = visible_share(alone, index, bbox, snapshot, tracer, camera, world)
     truncated = _truncation(state, camera, world)
     if hits == 0 or truncated > 0.95:
         return _dont_care(bbox) if share > 0 else None
@@ -255,44 +255,6 @@ def _wrap(angle: float) -> float:
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _extent_in_image(alone: Tracer, camera: Camera, world: Pose) -> np.ndarray | None:
-    """The 2D box (4,) of the part of a mesh that projects into the image, None if there is none.
-
-    Its extremes are at edges of the mesh, clipped to the view, or at corners of the image.
-    """
-    points = world.invert(alone.mesh.vertices)
-    edges = alone.mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    start, end = _clip_to_view(points[edges[:, 0]], points[edges[:, 1]], camera)
-    pixels, _ = camera.project(np.concatenate([start, end]))
-    right, bottom = np.array(camera.size, float) - 1
-    corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]])
-    covered = alone.cast(world.translation, camera.rays(corners, world)).face >= 0
-    pixels = np.concatenate([pixels, corners[covered]])
-    if not len(pixels):
-        return None
-    bbox = np.concatenate([pixels.min(0), pixels.max(0)])
-    return np.clip(bbox, 0, [right, bottom, right, bottom])
-
-
-def _clip_to_view(
-    start: np.ndarray, end: np.ndarray, camera: Camera
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clips segments (N, 3) in the optical frame to the view (Liang-Barsky), drops others."""
-    (row_u, row_v, row_z), (width, height) = camera.matrix, camera.size
-    planes = np.stack(
-        [row_z, row_u, (width - 1) * row_z - row_u, row_v, (height - 1) * row_z - row_v]
-    )
-    offset = np.array([_NEAR, 0, 0, 0, 0])
-    before, after = start @ planes.T - offset, end @ planes.T - offset
-    with np.errstate(divide='ignore', invalid='ignore'):
-        crossing = before / (before - after)
-    enter = np.where((before < 0) & (after >= 0), crossing, 0.0).max(1)
-    leave = np.where((before >= 0) & (after < 0), crossing, 1.0).min(1)
-    kept = (enter <= leave) & ~((before < 0) & (after < 0)).any(1)
-    way = (end - start)[kept]
-    return start[kept] + enter[kept, None] * way, start[kept] + leave[kept, None] * way
-
-
 def _truncation(state: ObjectState, camera: Camera, world: Pose, samples: int = 12) -> float:
     """Share of an object's 3D box that lies outside the image.
 
@@ -301,32 +263,10 @@ def _truncation(state: ObjectState, camera: Camera, world: Pose, samples: int = 
     steps = (np.arange(samples) + 0.5) / samples - 0.5
     grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3) + [0, 0, 0.5]
     points = world.invert(state.pose.apply(grid * state.size))
-    front = points[points[:, 2] >= _NEAR]
+    front = points[points[:, 2] >= NEAR]
     pixels, _ = camera.project(front)
     inside = ((pixels >= 0) & (pixels <= np.array(camera.size) - 1)).all(1)
     return float(1 - inside.sum() / len(grid))
-
-
-def _visible_share(
-    alone: Tracer,
-    index: int,
-    bbox: np.ndarray,
-    snapshot: Snapshot,
-    tracer: Tracer,
-    camera: Camera,
-    world: Pose,
-    samples: int = 32,
-) -> float:
-    """Share of an object's silhouette in the image that nothing else hides."""
-    steps = (np.arange(samples) + 0.5) / samples
-    u, v = np.meshgrid(bbox[0] + steps * (bbox[2] - bbox[0]), bbox[1] + steps * (bbox[3] - bbox[1]))
-    direction = camera.rays(np.stack([u, v], -1).reshape(-1, 2), world)
-    silhouette = direction[alone.cast(world.translation, direction).face >= 0]
-    if not len(silhouette):
-        return 0.0
-    face = tracer.cast(world.translation, silhouette).face
-    # A ray through the crack between two triangles may miss the merged mesh: that is not hidden.
-    return float(np.mean((face < 0) | (snapshot.face_object[face] == index)))
 
 
 # ---- files -------------------------------------------------------------------------------------

@@ -139,10 +139,13 @@ class Cyclist:
         self.top, self.bottom, self.shoe, self.bag = (_cloth(rng) for _ in range(4))
         self.skin, self.hair = _SKINS[rng.integers(4)], _HAIRS[rng.integers(4)]
         self.helmet, self.basket, self.backpack = rng.random(3) < [0.4, 0.3, 0.2]
+        self._cycle: list[Mesh] | None = None
 
     def mesh(self, phase: float) -> Mesh:
         """Bicycle and rider at ``phase`` radians of the cranks, facing x, grounded."""
-        return merge(self._bicycle() + self._rider(phase)).grounded()
+        if self._cycle is None:
+            self._cycle = self._bicycle()  # has no part that turns
+        return merge(self._cycle + self._rider(phase)).grounded()
 
     def _bicycle(self) -> list[Mesh]:
         r, b = self.radius, self.base

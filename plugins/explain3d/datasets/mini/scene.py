@@ -82,12 +82,14 @@ class Actor:
         motion: Where it is and where it goes.
         shape: Time in seconds -> mesh in its own frame (x forward, bottom centre at the origin).
         upright: Whether it stays vertical on a slope (people) or follows it (vehicles).
+        parked: Whether it is a vehicle that was left, unlike one that waits.
     """
 
     label: str
     motion: Motion
     shape: Callable[[float], Mesh]
     upright: bool = False
+    parked: bool = False
 
 
 @dataclass
@@ -166,6 +168,7 @@ class Scene:
         actors: Labelled objects.
         ego: Motion of the ego vehicle.
         sun: (3,) unit vector towards the sun.
+        ego_size: Length and width of the ego vehicle, metres.
     """
 
     ground: Ground
@@ -173,13 +176,14 @@ class Scene:
     actors: list[Actor]
     ego: Motion
     sun: np.ndarray
+    ego_size: tuple[float, float] = (4.2, 1.8)
 
     def at(self, t: float) -> Snapshot:
         """The scene ``t`` seconds after its start."""
-        objects = [self._state(actor, t) for actor in self.actors]
+        objects = [self.state(actor, t) for actor in self.actors]
         meshes = [self.scenery, *(o.mesh for o in objects)]
         counts = [len(m.faces) for m in meshes]
-        ego_pose = rest_pose(self.ground, *self.ego.at(t), (4.2, 1.8), upright=False)
+        ego_pose = rest_pose(self.ground, *self.ego.at(t), self.ego_size, upright=False)
         return Snapshot(
             merge(meshes),
             np.repeat(np.arange(STATIC, len(objects)), counts),
@@ -188,7 +192,8 @@ class Scene:
             self.sun,
         )
 
-    def _state(self, actor: Actor, t: float) -> ObjectState:
+    def state(self, actor: Actor, t: float) -> ObjectState:
+        """One actor ``t`` seconds after the scene's start."""
         mesh = actor.shape(t)
         size = mesh.extent
         pose = rest_pose(self.ground, *actor.motion.at(t), size, actor.upright)

@@ -22,24 +22,28 @@ class Occupancy:
 
     def take(self, x: float, y: float, yaw: float, length: float, width: float) -> None:
         """Marks a rectangle as taken."""
-        self._rects.append(_corners(x, y, yaw, length, width))
+        self._rects.append(corners(x, y, yaw, length, width))
 
     def try_take(self, x, y, yaw, length, width, margin: float = 0.25) -> bool:
         """Takes the rectangle if nothing is within about ``margin`` metres of it."""
-        rect = _corners(x, y, yaw, length + 2 * margin, width + 2 * margin)
-        if self._rects and _any_overlap(rect, np.stack(self._rects)):
+        rect = corners(x, y, yaw, length + 2 * margin, width + 2 * margin)
+        if self._rects and any_overlap(rect, np.stack(self._rects)):
             return False
         self.take(x, y, yaw, length, width)
         return True
 
+    def try_follow(self, motion: Motion, length: float, width: float, margin: float) -> bool:
+        """Takes the place of something that moves; here, where it is at time 0."""
+        return self.try_take(motion.x, motion.y, motion.yaw, length, width, margin)
 
-def _corners(x, y, yaw, length, width) -> np.ndarray:
+
+def corners(x, y, yaw, length, width) -> np.ndarray:
     """(4, 2) corners of a rectangle."""
     local = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) * [length / 2, width / 2]
     return local @ yaw_matrix(yaw)[:2, :2].T + [x, y]
 
 
-def _any_overlap(rect: np.ndarray, others: np.ndarray) -> bool:
+def any_overlap(rect: np.ndarray, others: np.ndarray) -> bool:
     """Whether ``rect`` (4, 2) meets any of ``others`` (R, 4, 2): separating axes."""
     apart = np.zeros(len(others), bool)
     own = (rect[1:3] - rect[:2])[None].repeat(len(others), 0)
@@ -50,12 +54,15 @@ def _any_overlap(rect: np.ndarray, others: np.ndarray) -> bool:
     return bool((~apart).any())
 
 
-class _Street:
+class Street:
     """A street under construction.
 
     Args:
         rng: Draws everything.
     """
+
+    #: Metres by which the street goes on behind and ahead of the piece that one frame needs.
+    behind, ahead = 0.0, 0.0
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -84,7 +91,7 @@ class _Street:
         upright: bool = False,
     ) -> bool:
         length, width, _ = shape(0.0).extent
-        if not self.taken.try_take(motion.x, motion.y, motion.yaw, length, width, margin):
+        if not self.taken.try_follow(motion, length, width, margin):
             return False
         self.actors.append(Actor(label, motion, shape, upright))
         return True
@@ -111,8 +118,8 @@ class _Street:
         length, width = high[:2] - low[:2]
         if not self.taken.try_take(x + middle[0], y + middle[1], yaw, length, width, margin):
             return False
-        corners = _corners(x + middle[0], y + middle[1], yaw, length, width)
-        z = self.ground.height(corners[:, 0], corners[:, 1]).min()
+        foot = corners(x + middle[0], y + middle[1], yaw, length, width)
+        z = self.ground.height(foot[:, 0], foot[:, 1]).min()
         self.scenery.append(mesh.moved(yaw_matrix(yaw), (x, y, z)))
         return True
 
@@ -127,8 +134,8 @@ class _Street:
             across = strip > 4
             density = rng.uniform(0.1, 0.62) * (0.6 if across else 1.0)
             d = edge - side * (strip / 2 if across else 1.05)
-            x = rng.uniform(-30, -25)
-            while x < 54:
+            x = rng.uniform(-30 - self.behind, -25 - self.behind)
+            while x < 54 + self.ahead:
                 x += rng.uniform(2.6, 3.0) if across else rng.uniform(5.2, 6.4)
                 if rng.random() > density or self._in_crossing(x, 5.0):
                     continue
@@ -263,8 +270,8 @@ class _Street:
         rng, road = self.rng, self.road
         for side, outer in zip((-1, 1), road.outer, strict=True):
             setback = rng.choice([0.1, rng.uniform(2, 7)], p=[0.45, 0.55])
-            x = rng.uniform(-45, -38)
-            while x < 75:
+            x = rng.uniform(-45 - self.behind, -38 - self.behind)
+            while x < 75 + self.ahead:
                 length = rng.uniform(7, 17)
                 middle = x + length / 2
                 if not self._in_crossing(middle, length / 2 + road.pavement):
@@ -295,6 +302,7 @@ class _Street:
     def furnish(self) -> None:
         """Trees, lamps, signs, bins, mailboxes and the like along the kerbs."""
         rng, road = self.rng, self.road
+        behind, ahead = self.behind, self.ahead
         makers = (
             things.sign, things.bin_, things.mailbox, things.bollard, things.bush,
             things.advertising_column,
@@ -303,14 +311,16 @@ class _Street:
             turn = 0.0 if side < 0 else np.pi
             if rng.random() < 0.6:
                 step = rng.uniform(7, 13)
-                for x in np.arange(rng.uniform(-40, -34), 70, step):
+                for x in np.arange(rng.uniform(-40 - behind, -34 - behind), 70 + ahead, step):
                     if not self._in_crossing(x, 1.0):
                         self._place(things.tree(rng), x, edge + side * rng.uniform(0.7, 1.0))
-            for x in np.arange(rng.uniform(-40, -20), 75, rng.uniform(18, 28)):
+            first = rng.uniform(-40 - behind, -20 - behind)
+            for x in np.arange(first, 75 + ahead, rng.uniform(18, 28)):
                 if not self._in_crossing(x, 1.0):
                     self._place(things.lamp_post(rng), x, edge + side * 0.5, turn)
-            for _ in range(rng.integers(6, 16)):
-                x = rng.uniform(-30, 60)
+            pieces = rng.integers(6, 16) * (1 + (behind + ahead) / 90)
+            for _ in range(int(pieces)):
+                x = rng.uniform(-30 - behind, 60 + ahead)
                 if self._in_crossing(x, 0.7):
                     continue
                 d = rng.choice([edge + side * rng.uniform(0.4, 0.8), outer - side * 0.6])
@@ -326,7 +336,7 @@ def random_street(rng: np.random.Generator) -> Scene:
     Args:
         rng: Its state decides everything: the same state gives the same scene.
     """
-    street = _Street(rng)
+    street = Street(rng)
     street.park()
     street.drive()
     street.cross()
@@ -336,12 +346,16 @@ def random_street(rng: np.random.Generator) -> Scene:
     street.ride(int(rng.poisson(0.8)), ahead=False)
     street.walk(int(rng.poisson(2.0)), ahead=False)
     street.furnish()
+    return Scene(street.ground, merge(street.scenery), street.actors, street.ego, random_sun(rng))
+
+
+def random_sun(rng: np.random.Generator) -> np.ndarray:
+    """(3,) unit vector towards a sun well above the horizon."""
     elevation, azimuth = rng.uniform(0.5, 1.1), rng.uniform(-np.pi, np.pi)
-    sun = np.array(
+    return np.array(
         [
             np.cos(elevation) * np.cos(azimuth),
             np.cos(elevation) * np.sin(azimuth),
             np.sin(elevation),
         ]
     )
-    return Scene(street.ground, merge(street.scenery), street.actors, street.ego, sun)

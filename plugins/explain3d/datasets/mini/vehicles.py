@@ -1,4 +1,4 @@
-"""Cars, vans and trucks: lofted bodies with glass, wheels, lamps, mirrors and plates."""
+"""Cars, vans, trucks and buses: lofted bodies with glass, wheels, lamps, mirrors and plates."""
 
 from __future__ import annotations
 
@@ -265,4 +265,27 @@ def truck(rng: np.random.Generator) -> Mesh:
     if length > 8:
         axles.append(-front + 2.5)
     parts += _wheels(np.array(axles), width, radius, 0.3)
+    return merge(parts).grounded()
+
+
+def bus(rng: np.random.Generator) -> Mesh:
+    """A city bus, x forward, bottom centre at the origin."""
+    length, width, height = rng.uniform(9.5, 12.0), rng.uniform(2.5, 2.6), rng.uniform(2.9, 3.2)
+    colour = paint(rng)
+    middle, glass = 0.35 + (height - 0.35) / 2, 0.62 * height
+    parts = [
+        box((length, width, height - 0.35), (0, 0, middle), Material.PAINT, colour),
+        box((0.9 * length, width + 0.02, 0.95), (-0.1, 0, glass), Material.GLASS, _GLASS),
+        box((0.04, 0.9 * width, 1.3), (length / 2, 0, glass), Material.GLASS, _GLASS),
+        box((0.04, 0.8 * width, 0.8), (-length / 2, 0, glass + 0.1), Material.GLASS, _GLASS),
+        box((0.05, 0.5, 0.12), (-length / 2, 0, 0.7), Material.PLATE, (0.9, 0.9, 0.88)),
+    ]
+    for side in (-1, 1):
+        lamp = (length / 2, side * 0.4 * width, 0.75)
+        parts.append(box((0.06, 0.3, 0.18), lamp, Material.LAMP, (0.9, 0.9, 0.85)))
+        lamp = (-length / 2, side * 0.4 * width, 0.9)
+        parts.append(box((0.06, 0.2, 0.35), lamp, Material.LAMP, (0.6, 0.04, 0.03)))
+        mirror = (length / 2 - 0.1, side * (width / 2 + 0.1), 0.72 * height)
+        parts.append(box((0.1, 0.2, 0.4), mirror, Material.PLASTIC, _DARK))
+    parts += _wheels(np.array([0.28, -0.26]) * length, width, 0.48, 0.3)
     return merge(parts).grounded()

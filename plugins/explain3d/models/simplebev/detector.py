@@ -186,8 +186,9 @@ class SimpleBEV(Base3DDetector):
                     f"Expected '{name}_fields', the names of the columns of the {name} points, in "
                     'the metainfo of the data samples: let the packing transform keep it.'
                 )
-            clouds = [cloud.to(features.dtype) for cloud in clouds]
-            maps.append(rasterizer(clouds, fields))
+            # Half precision would move points by cells: it is for maps only.
+            clouds = [cloud.to(cam2ref.dtype) for cloud in clouds]
+            maps.append(rasterizer(clouds, fields).to(maps[0].dtype))
         return maps
 
     def extract_feat(
@@ -202,7 +203,7 @@ class SimpleBEV(Base3DDetector):
         return _mirror(_mirror(self.decoder(self.fuser(maps)), -2, flips[1]), -1, flips[0])
 
     def loss(
-        self, batch_inputs_dict: dict, batch_data_samples: Sequence[Det3DDataSample], **kwargs
+        self, batch_inputs_dict: dict, batch_data_samples: Sequence[Det3DDataSample]
     ) -> dict[str, Tensor]:
         """Returns the losses of all heads, named ``{head}_loss`` and so on.
 
@@ -223,7 +224,7 @@ class SimpleBEV(Base3DDetector):
         return losses
 
     def predict(
-        self, batch_inputs_dict: dict, batch_data_samples: Sequence[Det3DDataSample], **kwargs
+        self, batch_inputs_dict: dict, batch_data_samples: Sequence[Det3DDataSample]
     ) -> Sequence[Det3DDataSample]:
         """Adds ``pred_bev_seg`` with its (1, Z, X) ``logits`` to each data sample."""
         logits = self._forward(batch_inputs_dict, batch_data_samples)['segmentation']
@@ -232,7 +233,7 @@ class SimpleBEV(Base3DDetector):
         return batch_data_samples
 
     def _forward(
-        self, batch_inputs_dict: dict, batch_data_samples: Sequence[Det3DDataSample], **kwargs
+        self, batch_inputs_dict: dict, batch_data_samples: Sequence[Det3DDataSample]
     ) -> dict[str, Tensor]:
         """Returns the raw map (B, C, Z, X) of each head by its name."""
         features = self.extract_feat(batch_inputs_dict, batch_data_samples)

@@ -136,7 +136,7 @@ class BEVCenterHead(_WeightedHead):
 
 @MODELS.register_module()
 class BEVOffsetHead(_WeightedHead):
-    """Offset from a vehicle's cell to its centre, in cells; L1 on the valid vehicle cells.
+    """Offset (dx, dz) of a vehicle's cell from its centre, in cells; L1 where it is valid.
 
     Args:
         in_channels: Channels of the decoder's map.
@@ -149,7 +149,7 @@ class BEVOffsetHead(_WeightedHead):
         super().__init__(in_channels, out_channels=2, loss_scale=0.5, init_cfg=init_cfg)
 
     def error(self, prediction: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Returns the mean of |dz| + |dx| as (B, 2, Z, X) predicts it."""
+        """Returns the mean error |dx| + |dz| of (B, 2, Z, X)."""
         distance = (prediction - targets['offset']).abs().sum(dim=1, keepdim=True)
         return masked_mean(distance, targets['segmentation'] * targets['valid'])
 

@@ -82,8 +82,8 @@ class BilinearLift(BaseModule):
         # Half precision would move the projections by pixels.
         with torch.autocast(flat.device.type, enabled=False):
             sampling, seen = self._positions(flat, cam2img, cam2ref, img_shape)
-        volume = F.grid_sample(flat, sampling.to(flat.dtype), align_corners=False)
-        volume = volume * seen.to(volume.dtype)
+            volume = F.grid_sample(flat.to(sampling.dtype), sampling, align_corners=False)
+        volume = volume.to(flat.dtype) * seen.to(flat.dtype)
         return volume.view(batch, cameras, -1, *self.grid.shape)
 
     def _positions(
