@@ -86,7 +86,7 @@ def test_notes_are_the_means_where_something_is_predicted():
     figure = decomposition_maps(frame(), 'signed')
     notes = [a.get_text() for a in by_gid(figure, 'note')]
     # The only predicted cell: 4 - 1 - 2 = 1.
-    assert [n.split()[1] for n in notes] == ['+1.0', '+4.0', '−1.0', '−2.0']
+    assert [n.split()[1] for n in notes] == ['+1.00', '+4.00', '−1.00', '−2.00']
 
 
 def test_a_sheet_has_cameras_points_maps_and_references():

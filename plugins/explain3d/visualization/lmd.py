@@ -174,7 +174,7 @@ def panels_of(
 
 
 def _mean(value: float | None) -> str:
-    return '' if value is None else f'mean {value:+.1f} where predicted'.replace('-', '−')
+    return '' if value is None else f'mean {value:+.2f} where predicted'.replace('-', '−')
 
 
 def band_height(count: int, columns: int, width: float, area: BevArea) -> float:

@@ -73,8 +73,15 @@ class SeparationTest:
     @property
     def rows(self) -> list[tuple[str, str]]:
         """(rules, mode) of each row of the table."""
-        rows = [(name, mode) for name in self.rules for mode in self.modes]
+        rows = [(name, mode) for name in self.rules for mode in self._modes_of(name)]
         return [*rows, (BLANKED, '-')] if self.blanked else rows
+
+    def _modes_of(self, name: str) -> list[str]:
+        """The modes of a row; rules 'separate' (ablations) are not linear: nothing to freeze."""
+        rules = self.rules[name].as_dict()
+        each = [rules, *rules.pop('per_module').values()]
+        linear = not any('separate' in families.values() for families in each)
+        return [mode for mode in self.modes if linear or mode != 'frozen']
 
     @property
     def columns(self) -> list[str]:
@@ -104,9 +111,10 @@ class SeparationTest:
         size = len(partners) + len(sensors) + 2
         found = []
         with frozen_evaluation(self.model), memoized(self.model, self.memoize, size):
-            for rules in self.rules.values():
-                clean, record = self._decompose(item, rules, record='frozen' in self.modes)
-                for mode in self.modes:
+            for name, rules in self.rules.items():
+                modes = self._modes_of(name)
+                clean, record = self._decompose(item, rules, record='frozen' in modes)
+                for mode in modes:
                     frozen = record if mode == 'frozen' else None
                     found.append(
                         self._compare(

@@ -25,8 +25,9 @@ from .separation_table import FROZEN_NOTE, scalars, table_of, text_of, write
 
 @LOOPS.register_module()
 class SeparationTestLoop(BaseLoop):
-    """Runs the separation test of LMD (Eq. 14-15) over the test data set, on any number of
-    processes with the same figures.
+    """Runs the separation test of LMD (Eq. 14-15) over the test data set.
+
+    Any number of processes gives the same figures.
 
     For each sample k and each partner j = (k + stride m) mod N one modality of k is replaced by
     j's, with its calibration; all rule sets and modes are decomposed, and each component is
