@@ -83,7 +83,8 @@ class BilinearLift(BaseModule):
         with torch.autocast(flat.device.type, enabled=False):
             sampling, seen = self._positions(flat, cam2img, cam2ref, img_shape)
             volume = F.grid_sample(flat.to(sampling.dtype), sampling, align_corners=False)
-        volume = volume.to(flat.dtype) * seen.to(flat.dtype)
+        volume = volume.to(flat.dtype)
+        volume *= seen.to(flat.dtype)  # In place: at full size a volume takes a gigabyte.
         return volume.view(batch, cameras, -1, *self.grid.shape)
 
     def _positions(
