@@ -1,12 +1,7 @@
 """A small SimpleBEV with cameras and LiDAR on the simulated mini nuScenes, trained on a CPU."""
 
 _base_ = './simplebev_small_radar-camera_mini-nuscenes.py'
-model = dict(
-    rasterizers=dict(
-        _delete_=True,
-        lidar=dict(type='explain3d.PointRasterizer', grid={{_base_.bev_grid}}),
-    )
-)
+model = dict(rasterizers=dict(_delete_=True, lidar=dict(type='explain3d.PointRasterizer')))
 train_pipeline = [
     {{_base_.load_cameras}},
     {{_base_.augment_cameras}},

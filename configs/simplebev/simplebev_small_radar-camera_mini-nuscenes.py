@@ -6,13 +6,14 @@ _base_ = [
     '../_base_/schedules/cpu_one_cycle.py',
     '../_base_/default_runtime.py',
 ]
-# In the reference frame the radar's velocity lies along x and z.
-model = dict(
-    rasterizers=dict(radar=dict(features=('vx_comp', 'vz_comp', 'rcs'), scale=(0.1, 0.1, 0.05)))
-)
-max_iters = 3000
+# Vehicles are rare; a short training finds them sooner with more weight on them.
+model = dict(heads=dict(segmentation=dict(pos_weight=4.0)))
+lr = 0.002
+max_iters = 4000
+train_dataloader = dict(batch_size=2)
+optim_wrapper = dict(optimizer=dict(lr=lr))
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=0.003, total_steps=max_iters, pct_start=0.2, by_epoch=False)
+    dict(type='OneCycleLR', eta_max=lr, total_steps=max_iters, pct_start=0.15, by_epoch=False)
 ]
 default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=25))

@@ -24,7 +24,8 @@ def ring_masks(x: Tensor, z: Tensor, rings: Sequence[tuple[float, float]]) -> Te
         rings: (low, high) distances, metres; a cell belongs where low <= distance < high.
     """
     distance = torch.hypot(z[:, None], x[None])
-    return torch.stack([(distance >= low) & (distance < high) for low, high in rings])
+    low, high = distance.new_tensor(rings).reshape(-1, 2, 1, 1).unbind(1)
+    return (distance >= low) & (distance < high)
 
 
 def intersection_and_union(
