@@ -98,7 +98,6 @@ def build_nuscenes(
     root = Path(root)
     parameters.check()
     claim_folder(root, parameters.manifest())
-    (root / 'mini_scenes').mkdir(exist_ok=True)
     scenes = parameters.scenes()
     missing = [name for name in scenes if not rows_file(root, name).exists()]
     if missing:

@@ -133,7 +133,8 @@ class DriveStreet(Street):
                 waits = rng.random() < 0.12
                 x = rng.uniform(-75, -62)
                 while x < self.travel + 75:
-                    speed = 0.0 if waits or rng.random() < 0.04 else common * rng.uniform(0.93, 1.07)
+                    stands = waits or rng.random() < 0.04
+                    speed = 0.0 if stands else common * rng.uniform(0.93, 1.07)
                     yaw = road.heading(x) + (0 if direction > 0 else np.pi) + rng.normal(0, 0.01)
                     y = road.centre(x) + lane + rng.normal(0, 0.15)
                     motion = Motion(x, y, yaw, speed, direction * speed * road.curvature)
@@ -175,6 +176,4 @@ def random_drive(rng: np.random.Generator, start: float, end: float) -> Scene:
     street.ride(int(rng.poisson(4.5)), ahead=True)
     street.walk(int(rng.poisson(13)), ahead=True)
     street.furnish()
-    return Scene(
-        street.ground, merge(street.scenery), street.actors, street.ego, random_sun(rng)
-    )
+    return Scene(street.ground, merge(street.scenery), street.actors, street.ego, random_sun(rng))

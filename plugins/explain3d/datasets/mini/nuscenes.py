@@ -58,9 +58,7 @@ class Recipe:
             round(k * parts / (self.lidar_sweeps + 1)) for k in range(1, self.lidar_sweeps + 1)
         }
         return [
-            Moment(
-                KEYFRAME_INTERVAL * (k - 1 + part / parts), k, part == parts, part in with_lidar
-            )
+            Moment(KEYFRAME_INTERVAL * (k - 1 + part / parts), k, part == parts, part in with_lidar)
             for k in range(self.keyframes)
             for part in range(1, parts + 1)
         ]
@@ -133,7 +131,9 @@ def make_scene(root: Path, name: str, split: str, recipe: Recipe) -> None:
     maker = _SceneMaker(Path(root), name, recipe)
     maker.run()
     tables = maker.tables(with_boxes=split != 'test')
-    replace_file(rows_file(root, name), lambda path: path.write_text(json.dumps(tables)))
+    rows = rows_file(root, name)
+    rows.parent.mkdir(exist_ok=True)
+    replace_file(rows, lambda path: path.write_text(json.dumps(tables)))
 
 
 def rows_file(root: Path, name: str) -> Path:
@@ -273,7 +273,7 @@ class _SceneMaker:
         data = self.rows['sample_data']
         for channel in CHANNELS:
             _link([row for row in data if row['channel'] == channel])
-        count = self.recipe.keyframes
+        count, speed = self.recipe.keyframes, self.scene.ego.speed
         samples = [
             {
                 'token': self.token('sample', k),
@@ -312,7 +312,7 @@ class _SceneMaker:
                     'first_sample_token': samples[0]['token'],
                     'last_sample_token': samples[-1]['token'],
                     'name': self.name,
-                    'description': f'Simulated street, ego vehicle at {self.scene.ego.speed:.1f} m/s',
+                    'description': f'Simulated street, ego vehicle at {speed:.1f} m/s',
                 }
             ],
             'sample': samples,

@@ -144,5 +144,3 @@ def write_map(path: Path, ground: Ground, map_pose: Pose) -> None:
     scale = round(_MAP_CELL / _MASK_CELL)
     image = Image.fromarray(np.kron(mask, np.ones((scale, scale), np.uint8)))
     replace_file(path, lambda temporary: image.save(temporary, 'PNG'))
-
-
