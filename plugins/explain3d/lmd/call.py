@@ -93,8 +93,7 @@ class Call:
             return value._twin.rows(value)
         if not isinstance(value, Tensor):
             like = self.carried[0]
-            value = torch.tensor(value, device=like.device)
-            value = value.to(like.dtype) if not value.is_complex() else value
+            value = torch.tensor(value, dtype=like.dtype, device=like.device)
         ids = self.constant_ids
         return Rows(ids, value.detach().expand(len(ids), *value.shape))
 

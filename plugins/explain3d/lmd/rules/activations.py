@@ -152,7 +152,7 @@ def _relu(a: Tensor) -> Tensor:
 
 @activation(*forms('leaky_relu'), f=F.leaky_relu)
 def _leaky_relu(a: Tensor, negative_slope: float = 0.01) -> Tensor:
-    return torch.where(a > 0, 1.0, negative_slope).to(a.dtype)
+    return torch.where(a > 0, torch.ones_like(a), negative_slope)
 
 
 @activation(*forms('prelu'), f=F.prelu)
@@ -364,7 +364,7 @@ def _pow(call: Call, input: Tensor, exponent: Any) -> Tensor:
         return activate(call, input, torch.ones_like, torch.clone, ())
 
     def slope(a: Tensor) -> Tensor:
-        return a ** (exponent - 1) if exponent != 2 else a
+        return a ** (exponent - 1)
 
     return activate(call, input, slope, lambda a: a**exponent, ())
 

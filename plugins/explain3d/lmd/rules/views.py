@@ -143,3 +143,21 @@ def _pad(
 @rule(torch.constant_pad_nd)
 def _constant_pad(call: Call, input: Tensor, pad: Any, value: float = 0) -> Tensor:
     return _pad(call, input, pad, 'constant', value)
+
+
+@rule(
+    torch.hstack, torch.vstack, torch.dstack, torch.column_stack, torch.row_stack,
+    torch.block_diag,
+)  # fmt: skip
+def _put_together(call: Call, *args: Any) -> Tensor:
+    given = call.constants_among(args[0] if isinstance(args[0], (tuple, list)) else args)
+    rows = [call.rows(tensor) for tensor in given]
+    ids = tuple(sorted({i for r in rows for i in r.ids}))
+    stacks = [r.select(ids).stack for r in rows]
+    wrap = call.func is not torch.block_diag
+    out = call.plain()
+    parts = [
+        call.func([s[k] for s in stacks]) if wrap else call.func(*[s[k] for s in stacks])
+        for k in range(len(ids))
+    ]
+    return call.carry(out, Rows(ids, torch.stack(parts) if parts else out[None][:0]))
