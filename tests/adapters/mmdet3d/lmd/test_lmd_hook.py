@@ -147,10 +147,8 @@ def test_what_does_not_fit_is_computed_again(model, tmp_path, calls, what):
         with torch.no_grad():
             model.head.bias += 1
     elif what == 'inputs':
-        batches[0]['data_samples'][0].metainfo['cam2ref'][0, 0, 0] += 0.1
-        batches[0]['data_samples'][0].set_metainfo(
-            dict(cam2ref=batches[0]['data_samples'][0].metainfo['cam2ref'] + 0.1)
-        )
+        sample = batches[0]['data_samples'][0]
+        sample.set_metainfo(dict(cam2ref=sample.metainfo['cam2ref'] + 0.1))
         expected = ['t0']
     else:
         settings = dict(resume=False)

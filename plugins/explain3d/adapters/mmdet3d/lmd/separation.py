@@ -68,6 +68,7 @@ class SeparationTest:
         self.memoize, self.channel, self._given = tuple(memoize), channel, sensors
         self.figures = figures(self.modalities, (*self.modalities, BIAS, 'output'))
         self.predictions: list = []
+        self._last: list = []
         self._run(None)  # What does not fit is found now.
 
     @property
@@ -114,6 +115,7 @@ class SeparationTest:
             for name, rules in self.rules.items():
                 modes = self._modes_of(name)
                 clean, record = self._decompose(item, rules, record='frozen' in modes)
+                self.predictions = self._last
                 for mode in modes:
                     frozen = record if mode == 'frozen' else None
                     found.append(
@@ -173,7 +175,7 @@ class SeparationTest:
         """Returns the (1, Z, X) components and output of a sample by name."""
         given = None if frozen is not None else rules
         with torch.no_grad(), self._run(given, frozen=frozen, record=record) as run:
-            self.predictions = self.model.test_step(pseudo_collate([item | _fresh(item)]))
+            self._last = self.model.test_step(pseudo_collate([item | _fresh(item)]))
         found: Components = next(iter(run.outputs.values()))
         check_finite(found, next(iter(self.outputs)), str(_name(item)))
         parts = {name: found[name][:, self.channel] for name in found.names}
