@@ -116,9 +116,7 @@ def fusion(sizes=(5, 3), dtype=torch.float64, seed=1):
 
 def sensors(sizes=(5, 3), dtype=torch.float64, seed=2, batch=2, size=8):
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(batch, c, size, size, dtype=dtype, generator=generator) for c in sizes
-    ]
+    return [torch.randn(batch, c, size, size, dtype=dtype, generator=generator) for c in sizes]
 
 
 def fusion_seeds(names=('camera', 'radar')):

@@ -103,10 +103,14 @@ CASES = {
     'imul': lambda x: (x + 0).mul_(2).__imul__(DEEP.to(x)),
     'div': lambda x: x / 2 / DEEP.to(x),
     'div_': lambda x: (x + 0).div_(3).__itruediv__(2),
-    'matmul': lambda x: x @ SQUARE.to(x) + SQUARE.to(x) @ x + torch.matmul(x, weight(x, 6))[..., None],
+    'matmul': lambda x: (
+        x @ SQUARE.to(x) + SQUARE.to(x) @ x + torch.matmul(x, weight(x, 6))[..., None]
+    ),
     'matmul vector': lambda x: torch.mv(SQUARE.to(x), x[0, 0, 0]) + x[0, 0, 0] @ SQUARE.to(x),
     'mm': lambda x: torch.mm(SQUARE.to(x), x[0, 0]),
-    'bmm': lambda x: torch.bmm(SQUARE.to(x).expand(2, 6, 6), x[:, 0]) + x[:, 1].bmm(x.new_ones(2, 6, 6)),
+    'bmm': lambda x: (
+        torch.bmm(SQUARE.to(x).expand(2, 6, 6), x[:, 0]) + x[:, 1].bmm(x.new_ones(2, 6, 6))
+    ),
     'rmatmul': lambda x: x[0].__rmatmul__(SQUARE.to(x)),
     'einsum': lambda x: torch.einsum('bchw,wk->bkhc', x, SQUARE.to(x)),
     'einsum implicit': lambda x: torch.einsum('ij,jk', SQUARE.to(x), x[0, 0]),
@@ -143,7 +147,9 @@ CASES = {
     'roll flip': lambda x: torch.roll(x, 2, 3).flip(2) + torch.flip(x, (1, 3)) + x.rot90(2, (2, 3)),
     'tril': lambda x: torch.tril(x) + x.triu(),
     'pad': lambda x: F.pad(x, (1, 2, 0, 1)) + F.pad(x, (1, 2, 0, 1), value=2.0),
-    'pad modes': lambda x: F.pad(x, (1, 1, 0, 0), 'circular') + F.pad(x, (1, 1, 0, 0), mode='replicate'),
+    'pad modes': lambda x: (
+        F.pad(x, (1, 1, 0, 0), 'circular') + F.pad(x, (1, 1, 0, 0), mode='replicate')
+    ),
     'reflection module': lambda x: nn.ReflectionPad2d(1)(x) + nn.ZeroPad2d(1)(x),
     'pixel_shuffle': lambda x: F.pixel_shuffle(x, 2) + x.flatten(1).view(2, 1, 12, 12),
     'pixel_unshuffle': lambda x: nn.PixelUnshuffle(2)(x),
@@ -174,7 +180,9 @@ CASES = {
     'index_add': lambda x: torch.index_add(x, 1, INDEX, DEEP.to(x)),
     'index_copy': lambda x: x.index_copy(1, INDEX[:1], DEEP[:, :1].to(x)),
     'index_fill': lambda x: x.index_fill(1, INDEX[:2], 2.0),
-    'scatter': lambda x: torch.zeros_like(x).scatter(3, INDEX.expand(2, 4, 6, 4)[..., :2], x[..., :2]),
+    'scatter': lambda x: torch.zeros_like(x).scatter(
+        3, INDEX.expand(2, 4, 6, 4)[..., :2], x[..., :2]
+    ),
     'scatter_ value': lambda x: (x * 1).scatter_(3, INDEX.expand(2, 4, 6, 4), 2.0),
     'scatter_add_': lambda x: torch.ones_like(x).scatter_add_(3, INDEX.expand(2, 4, 6, 4), x),
     'masked_scatter': lambda x: x.masked_scatter(MASK, x.flip(1)),
@@ -187,16 +195,22 @@ CASES = {
     # pooling and sampling
     'avg_pool': lambda x: F.avg_pool2d(x, 2) + F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     'avg_pool1d': lambda x: F.avg_pool1d(view3(x), 2) + F.adaptive_avg_pool1d(view3(x), 18),
-    'avg_pool3d': lambda x: F.avg_pool3d(x.unsqueeze(1), 2) + F.adaptive_avg_pool3d(x.unsqueeze(1), (2, 3, 3)),
+    'avg_pool3d': lambda x: (
+        F.avg_pool3d(x.unsqueeze(1), 2) + F.adaptive_avg_pool3d(x.unsqueeze(1), (2, 3, 3))
+    ),
     'adaptive_avg_pool': lambda x: F.adaptive_avg_pool2d(x, (3, 2)) + nn.AdaptiveAvgPool2d(1)(x),
     'interpolate': lambda x: F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True),
     'interpolate nearest': lambda x: F.interpolate(x, size=(9, 4)),
     'interpolate bicubic': lambda x: F.interpolate(x, (8, 8), mode='bicubic'),
-    'upsample module': lambda x: nn.Upsample(scale_factor=2)(x) + nn.UpsamplingBilinear2d(scale_factor=2)(x),
-    'grid_sample': lambda x: F.grid_sample(x, weight(x, 2, 5, 5, 2).clamp(-1, 1), align_corners=False),
+    'upsample module': lambda x: (
+        nn.Upsample(scale_factor=2)(x) + nn.UpsamplingBilinear2d(scale_factor=2)(x)
+    ),
+    'grid_sample': lambda x: F.grid_sample(
+        x, weight(x, 2, 5, 5, 2).clamp(-1, 1), align_corners=False
+    ),
     'dropout': lambda x: F.dropout(x, 0.5, training=False) + nn.Dropout(0.3).eval()(x),
     'identity': lambda x: nn.Identity()(x) + 0,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])

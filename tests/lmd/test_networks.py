@@ -49,8 +49,9 @@ def test_conservation_with_every_pair_of_rules(sizes, dtype):
             assert sum(layer.shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize('rules', [dict(activation=r) for r in ABLATIONS] + [
-    dict(instance_norm=r) for r in ABLATIONS])  # fmt: skip
+@pytest.mark.parametrize(
+    'rules', [dict(activation=r) for r in ABLATIONS] + [dict(instance_norm=r) for r in ABLATIONS]
+)
 def test_ablations_conserve(rules):
     assert run_fusion(fusion(), sensors(), mode='check', rules=rules).residual <= 1e-12
 
@@ -186,9 +187,9 @@ def test_frozen_mode_is_the_network_of_equation_25(norm):
 # ---------------------------------------------------------------- frozen mode
 
 
-@pytest.mark.parametrize('rules', [
-    dict(bias_split=s, instance_norm=n) for s in SPLITS for n in (*NORMS, 'none')
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'rules', [dict(bias_split=s, instance_norm=n) for s in SPLITS for n in (*NORMS, 'none')]
+)
 def test_frozen_components_ignore_the_other_sensors_exactly(rules):
     """Splitting masks and ratios are replayed as well, or 'sum' and 'ratio' would leak."""
     model, args = fusion(), sensors()
@@ -259,14 +260,14 @@ def test_autocast():
     """Values are those of the plain run under autocast; the parts add up to its precision."""
     model, args = fusion(dtype=torch.float32), sensors(dtype=torch.float32)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        run = run_fusion(model, args, mode='check')
+        run = run_fusion(model, args, mode='check', record=True)
         production = run_fusion(model, args)
     assert run.outputs['head'].value.dtype == torch.bfloat16
     assert 1e-6 < run.residual < 2e-2
-    exact = run_fusion(model, args, mode='check').outputs['head']
+    # The same slopes in float32: without them, elements that cross a ReLU's threshold differ.
+    exact = run_fusion(model, args, mode='check', frozen=run.record).outputs['head'].parts
     for found in (run.outputs['head'], production.outputs['head']):
-        # In the mean: single elements cross a ReLU's threshold in this precision.
-        assert (found.parts.float() - exact.parts).norm() < 0.03 * exact.parts.norm()
+        assert (found.parts.float() - exact).abs().max() < 2e-2 * exact.abs().max()
 
 
 def test_every_sample_of_a_batch_is_decomposed_by_itself():

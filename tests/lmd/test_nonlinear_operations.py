@@ -116,27 +116,43 @@ OTHERS = {
     ),
     'instance_norm': lambda x: F.instance_norm(x) + nn.InstanceNorm2d(4, affine=True).to(x)(x),
     'instance_norm affine': lambda x: F.instance_norm(x, weight=weight(x, 4), bias=weight(x, 4)),
-    'instance_norm running': lambda x: nn.InstanceNorm2d(4, track_running_stats=True).to(x).eval()(x),
-    'layer_norm': lambda x: F.layer_norm(x, (6, 6), weight(x, 6, 6), weight(x, 6, 6)) + F.layer_norm(x, (6,)),
-    'group_norm': lambda x: F.group_norm(x, 2, weight(x, 4), weight(x, 4)) + nn.GroupNorm(4, 4).to(x)(x),
+    'instance_norm running': lambda x: (
+        nn.InstanceNorm2d(4, track_running_stats=True).to(x).eval()(x)
+    ),
+    'layer_norm': lambda x: (
+        F.layer_norm(x, (6, 6), weight(x, 6, 6), weight(x, 6, 6)) + F.layer_norm(x, (6,))
+    ),
+    'group_norm': lambda x: (
+        F.group_norm(x, 2, weight(x, 4), weight(x, 4)) + nn.GroupNorm(4, 4).to(x)(x)
+    ),
     'rms_norm': lambda x: F.rms_norm(x, (6,), weight(x, 6)),
     'normalize': lambda x: F.normalize(x) + F.normalize(x, p=1.0, dim=-1),
     'max_pool': lambda x: F.max_pool2d(x, 2) + nn.MaxPool2d(3, 2, 1)(x) + torch.max_pool2d(x, 2),
     'max_pool indices': lambda x: F.max_pool2d(x, 2, return_indices=True),
-    'max_pool1d': lambda x: F.max_pool1d(x.flatten(2), 3, 2) + F.adaptive_max_pool1d(x.flatten(2), 17),
-    'max_pool3d': lambda x: F.max_pool3d(x.unsqueeze(1), 2) + F.adaptive_max_pool3d(x.unsqueeze(1), (2, 3, 3)),
+    'max_pool1d': lambda x: (
+        F.max_pool1d(x.flatten(2), 3, 2) + F.adaptive_max_pool1d(x.flatten(2), 17)
+    ),
+    'max_pool3d': lambda x: (
+        F.max_pool3d(x.unsqueeze(1), 2) + F.adaptive_max_pool3d(x.unsqueeze(1), (2, 3, 3))
+    ),
     'max_pool unbatched': lambda x: F.max_pool2d(x[0], 2, ceil_mode=True),
     'adaptive_max_pool': lambda x: F.adaptive_max_pool2d(x, 3) + nn.AdaptiveMaxPool2d((3, 3))(x),
     'max': lambda x: x.max(1).values + torch.max(x, dim=1, keepdim=True)[0][:, 0] + x.min(1)[0],
     'max all': lambda x: x.max() + torch.min(x) + x.amax() + x.amin((1, 3)).sum(),
     'amax': lambda x: x.amax(1) + torch.amax(x, dim=(1,)) + x.amax((0, 1), keepdim=True)[0],
-    'maximum': lambda x: torch.maximum(x, x.flip(1)) + torch.minimum(x, weight(x, 6)) + torch.max(x, -x),
+    'maximum': lambda x: (
+        torch.maximum(x, x.flip(1)) + torch.minimum(x, weight(x, 6)) + torch.max(x, -x)
+    ),
     'topk': lambda x: x.topk(2, 1)[0] + torch.topk(x, k=2, dim=1).values,
-    'sort': lambda x: x.sort(-1)[0] + torch.sort(x, dim=-1, descending=True).values + x.median(-1, True)[0],
+    'sort': lambda x: (
+        x.sort(-1)[0] + torch.sort(x, dim=-1, descending=True).values + x.median(-1, True)[0]
+    ),
     'topk gather': lambda x: x.flatten(2).gather(2, x.flatten(2).topk(5, -1).indices),
     'where on itself': lambda x: torch.where(x > 0, x, 0.1 * x) + x * (x > 0.5),
     'squeeze and excitation': squeeze_and_excitation,
-    'gate': lambda x: torch.sigmoid(x) * x + x * torch.sigmoid(x.flip(1)) + F.glu(x, 1).repeat(1, 2, 1, 1),
+    'gate': lambda x: (
+        torch.sigmoid(x) * x + x * torch.sigmoid(x.flip(1)) + F.glu(x, 1).repeat(1, 2, 1, 1)
+    ),
     'product': lambda x: x * x.flip(1) + x[:, :1] * x + (x * 1).mul_(x),
     'quotient': lambda x: x / x.abs().mean(),
     'matrix product': lambda x: x @ x.transpose(-1, -2) + torch.bmm(x[:, 0], x[:, 1])[:, None],
@@ -147,24 +163,32 @@ OTHERS = {
     'sdpa masked': lambda x: F.scaled_dot_product_attention(
         heads(x), heads(x), heads(x), attn_mask=weight(x, 12, 12) > -0.5, scale=0.3
     ),
-    'sdpa causal': lambda x: F.scaled_dot_product_attention(heads(x), heads(x), heads(x), is_causal=True),
+    'sdpa causal': lambda x: F.scaled_dot_product_attention(
+        heads(x), heads(x), heads(x), is_causal=True
+    ),
     'mha self': SelfAttention,
     'mha cross': lambda x: mha(x)(x[0], x[1], x[1] + 1, need_weights=False)[0],
     'mha biases': lambda x: mha(x, add_bias_kv=True, add_zero_attn=True)(x[0], x[1], x[1])[0],
     'mha no bias': lambda x: mha(x, bias=False)(x[0], x[1], x[1], average_attn_weights=False)[0],
-    'mha widths': lambda x: mha(x, kdim=6, vdim=12, batch_first=True)(x[0], x[1], x[1].repeat(1, 1, 2))[0],
+    'mha widths': lambda x: mha(x, kdim=6, vdim=12, batch_first=True)(
+        x[0], x[1], x[1].repeat(1, 1, 2)
+    )[0],
     'mha unbatched': lambda x: mha(x)(x[0, 0], x[0, 1], x[0, 1])[0],
     'mha masked': lambda x: mha(x, batch_first=True)(
         x[0], x[1], x[1], attn_mask=weight(x, 6, 6) > 1, key_padding_mask=weight(x, 4, 6) > 1.5
     )[0],
     'mha causal': lambda x: mha(x, batch_first=True)(
-        x[0], x[1], x[1], attn_mask=torch.ones(6, 6, dtype=torch.bool).triu(1), is_causal=True,
+        x[0],
+        x[1],
+        x[1],
+        attn_mask=torch.ones(6, 6, dtype=torch.bool).triu(1),
+        is_causal=True,
         need_weights=False,
     )[0],
     'plain values': lambda x: mha(x)(x[0], x[1], weight(x, 4, 6, 6))[0],
     'transformer layer': TransformerLayer,
     'transformer': Transformer,
-}  # fmt: skip
+}
 CASES = {**ACTIVATIONS, **OTHERS}
 
 
@@ -257,9 +281,19 @@ def slope_of(function):
 
 @pytest.mark.parametrize(
     ('function', 'expected'),
-    [(torch.sigmoid, 0.25), (torch.tanh, 1.0), (F.gelu, 0.5), (F.silu, 0.5), (F.relu, 0.0),
-     (F.softplus, 0.5), (F.elu, 1.0), (F.hardsigmoid, 1 / 6), (F.relu6, 0.0), (torch.exp, 1.0)],
-)  # fmt: skip
+    [
+        (torch.sigmoid, 0.25),
+        (torch.tanh, 1.0),
+        (F.gelu, 0.5),
+        (F.silu, 0.5),
+        (F.relu, 0.0),
+        (F.softplus, 0.5),
+        (F.elu, 1.0),
+        (F.hardsigmoid, 1 / 6),
+        (F.relu6, 0.0),
+        (torch.exp, 1.0),
+    ],
+)
 def test_slope_at_zero_is_the_derivative(function, expected):
     assert slope_of(function)(torch.zeros(1)).item() == pytest.approx(expected)
 
@@ -307,8 +341,10 @@ def test_batch_norm_rules(rule):
     mean, var, gamma, beta = weight(a, 4), weight(a, 2, 4)[0] ** 2 + 0.5, *weight(a, 3, 2, 4)[0]
     run = decompose(
         OneOperation(lambda x: F.batch_norm(x, mean, var, gamma, beta, False, 0.1, 1e-3)),
-        *(a, b), mode='check', rules=dict(batch_norm=rule),
-    )  # fmt: skip
+        *(a, b),
+        mode='check',
+        rules=dict(batch_norm=rule),
+    )
     scale = (gamma / (var + 1e-3).sqrt())[:, None, None]
     shift = (beta - mean * scale[:, 0, 0])[:, None, None]
     shares = {'identity': (0, 0, 1), 'uniform': (1 / 3,) * 3}[rule]

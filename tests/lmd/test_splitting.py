@@ -41,7 +41,7 @@ def split(rule, modalities, bias):
 @pytest.mark.parametrize(('rule', 'paper'), [('sum', eq_13), ('ratio', c_2)])
 def test_two_modalities_as_in_the_paper(rule, paper):
     found = split(rule, [t[:2] for t in TRIPLES], [t[2] for t in TRIPLES])
-    expected = torch.tensor([paper(*t) for t in TRIPLES]).double()
+    expected = torch.tensor([paper(*t) for t in TRIPLES], dtype=torch.float64)
     assert (found - expected).abs().max() <= 1e-15
 
 

@@ -30,4 +30,4 @@ class ResultFileError(Explain3DError, OSError):
 
 
 class UnknownOperationError(Explain3DError, NotImplementedError):
-    """An operation on decomposed tensors for which LMD has no rule; the message tells the remedy."""
+    """An operation for which LMD has no rule; the message names it and tells the remedy."""

@@ -1,4 +1,4 @@
-"""Decomposing a network: from its seeds to its outputs, in the run that the network makes anyway."""
+"""Decomposing a network from its seeds to its outputs, in the run that it makes anyway."""
 
 from __future__ import annotations
 
@@ -377,9 +377,11 @@ class Decomposition:
             exchange_at(out, output.path, lambda value: value, where)
             out = dict(tensors(out))[output.path]
         if not self._keep(name, out, self.outputs):
+            missing = [seed.module for seed in self.seeds if not self._runs.get(repr(seed))]
             raise NotApplicableError(
                 f'Output {name!r} at module {output.module!r} carries no components: expected '
-                'seeds before it, and no other output or stop between them.'
+                'seeds before it, and no other output or stop between them. The forward pass has '
+                f'not reached the seeds at {missing}.'
             )
 
     def _keep(self, name: str, out: Any, where: dict[str, Components]) -> bool:

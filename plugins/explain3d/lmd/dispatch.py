@@ -23,8 +23,8 @@ _GEOMETRY = frozenset(
     + ('requires_grad_', 'detach_', 'share_memory_', 'pin_memory')
 )
 _INPLACE_DUNDER = frozenset(
-    f'__i{op}__'
-    for op in 'add sub mul truediv floordiv mod pow and or xor lshift rshift matmul'.split()
+    ('__iadd__', '__isub__', '__imul__', '__itruediv__', '__idiv__', '__ifloordiv__', '__imod__')
+    + ('__ipow__', '__iand__', '__ior__', '__ixor__', '__ilshift__', '__irshift__', '__imatmul__')
 )
 
 

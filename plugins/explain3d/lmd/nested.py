@@ -1,4 +1,4 @@
-"""Tensors inside the arguments and outputs of modules: lists, dicts, named tuples, sparse tensors."""
+"""Tensors inside arguments and outputs of modules: lists, dicts, tuples, sparse tensors."""
 
 from __future__ import annotations
 

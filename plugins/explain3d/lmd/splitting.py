@@ -30,15 +30,21 @@ def bias_shares(
         return 0.0, 1.0
     if rule == 'uniform':
         return 1 / (size + 1), 1 / (size + 1)
-    agree = modalities.sign() * bias.sign() > 0
-    oppose = modalities.sign() * bias.sign() < 0
+    positive, negative = bias > 0, bias < 0
     if rule == 'sum':
-        applies = (agree.sum(0) == 1) & oppose.any(0)
-        return (agree & applies).to(bias.dtype), (~applies).to(bias.dtype)
+        above, below = modalities > 0, modalities < 0
+        ups, downs = above.sum(0), below.sum(0)
+        gains = positive & (ups == 1) & (downs > 0)
+        loses = negative & (downs == 1) & (ups > 0)
+        shares = (above & gains) | (below & loses)
+        return shares.to(bias.dtype), (~(gains | loses)).to(bias.dtype)
+    above, below = modalities.amin(0) > 0, modalities.amax(0) < 0
+    agree = (above & positive) | (below & negative)
+    oppose = (above & negative) | (below & positive)
     magnitude = modalities.abs()
     # Where a condition holds no modality is zero: the division needs no epsilon there.
-    ratio = magnitude / magnitude.sum(0).clamp_min(torch.finfo(bias.dtype).tiny)
-    zero = torch.zeros((), dtype=bias.dtype, device=bias.device)
-    shares = torch.where(agree.all(0), ratio, zero)
-    shares = torch.where(oppose.all(0), (1 - ratio) / (size - 1), shares)
-    return shares, (~(agree.all(0) | oppose.all(0))).to(bias.dtype)
+    share = magnitude.div_(magnitude.sum(0).clamp_min_(torch.finfo(bias.dtype).tiny))
+    # agree: share; oppose: (1 - share) / (M - 1); neither: 0.
+    other = oppose.to(bias.dtype).div_(size - 1)
+    shares = share.mul_(agree.to(bias.dtype) - other).add_(other)
+    return shares, (~(agree | oppose)).to(bias.dtype)

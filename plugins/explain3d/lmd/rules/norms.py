@@ -179,8 +179,7 @@ def _normalise(
         return stack if weight is None else stack * weight
 
     def statistics() -> tuple[Tensor, Tensor]:
-        var, mean = torch.var_mean(a, dims, correction=0, keepdim=True)
-        return mean, (var + eps).rsqrt()
+        return _moments(a, len(dims), eps)
 
     if how == 'separate':
         if call.run.frozen is not None:
@@ -190,7 +189,8 @@ def _normalise(
         mean, scale = call.at_operating_point('statistics', statistics)
         stack = group(_computed_in(rows.stack))
         if how == 'ratio':
-            rows = Rows(rows.ids, finish((stack - stack.mean(dims, keepdim=True)) * scale))
+            centred = stack - stack.mean(dims, keepdim=True)
+            rows = Rows(rows.ids, finish(centred.mul_(scale)))
         elif how == 'none':
             rows = _jacobian(call, a, rows, mean, scale, dims, group, finish)
         else:
@@ -198,6 +198,21 @@ def _normalise(
             shift = finish((-mean * scale).expand(a.shape))
             rows = _shifted(call, rows, shift, how)
     return call.carry(call.plain(), call.constant(rows, bias))
+
+
+def _moments(a: Tensor, count: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Returns mean and 1 / sqrt(variance + eps) over the last ``count`` dimensions, kept as 1.
+
+    torch's kernel for layer normalisation is several times faster here than ``var_mean``.
+    """
+    shape, normalised = a.shape[: a.dim() - count], a.shape[a.dim() - count :]
+    if a.numel() == 0:
+        var, mean = torch.var_mean(a, tuple(range(-count, 0)), correction=0, keepdim=True)
+        return mean, (var + eps).rsqrt()
+    size = (normalised.numel(),)
+    _, mean, scale = torch.native_layer_norm(a.reshape(-1, *size), size, None, None, eps)
+    shape = (*shape, *[1] * count)
+    return mean.reshape(shape), scale.reshape(shape)
 
 
 def _jacobian(
@@ -232,8 +247,8 @@ def _normalised_separately(
     finish: Callable,
 ) -> Rows:
     def normalised(h: Tensor) -> Tensor:
-        var, mean = torch.var_mean(h, dims, correction=0, keepdim=True)
-        return (h - mean) * (var + eps).rsqrt()
+        mean, scale = _moments(h, len(dims), eps)
+        return (h - mean) * scale
 
     def one(row: Tensor) -> Tensor:
         return finish(normalised(group(_computed_in(row))))
