@@ -22,3 +22,14 @@ test_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+max_iters = 2400
+train_cfg = dict(max_iters=max_iters)
+param_scheduler = [
+    dict(
+        type='OneCycleLR',
+        eta_max={{_base_.lr}},
+        total_steps=max_iters,
+        pct_start=0.15,
+        by_epoch=False,
+    )
+]

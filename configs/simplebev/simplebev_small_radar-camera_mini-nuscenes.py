@@ -9,7 +9,7 @@ _base_ = [
 # Vehicles are rare; a short training finds them sooner with more weight on them.
 model = dict(heads=dict(segmentation=dict(pos_weight=4.0)))
 lr = 0.002
-max_iters = 4000
+max_iters = 2700
 train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(optimizer=dict(lr=lr))
 train_cfg = dict(max_iters=max_iters)
