@@ -65,7 +65,7 @@ def layer_shares(
         y = 1 - (header + i * (bar + gap) + bar / 2) / canvas.height
         text = canvas.figure.text(MARGIN / width, y, name, va='center', **style.font(-1))
         label = max(label, text.get_window_extent(renderer).width / canvas.figure.dpi)
-    left = MARGIN + label + 0.12
+    left = MARGIN + 1.05 * label + 0.12
     _draw_names(canvas, names, colours, left, HEADER + 0.06)
     for i, row in enumerate(shares.values()):
         axes = canvas.axes(left, header + i * (bar + gap), width - MARGIN - left, bar)
@@ -155,22 +155,19 @@ def layer_maps(
 
 def gradcam_maps(
     frame: FrameDecomposition,
-    names: Sequence[str] | None = None,
     *,
-    columns: int = 4,
-    width: float = 9.0,
+    width: float | None = None,
     title: str | None = None,
     style: str | Style = 'white',
 ) -> Figure:
     """Draws class activation maps from above, each over its own maximum (Fig. 6 of LMD).
 
-    A map of one modality has that sensor's points on it.
+    A row for each modality, with that sensor's points, and one for Seg-Grad-CAM where it is
+    there; a column for each layer.
 
     Args:
         frame: The decomposition; ``gradcams`` must be there.
-        names: Which maps; None: all.
-        columns: At most so many maps side by side.
-        width: Of the figure, inches.
+        width: Of the figure, inches; None: 2.2 a layer, at least 4.
         title: Above the picture; None: the frame; '' for none.
         style: ``'white'``, ``'dark'`` or a ``Style``.
 
@@ -178,34 +175,41 @@ def gradcam_maps(
         InputError: If there is no such map.
     """
     style = style_of(style)
-    names = list(frame.gradcams if names is None else names)
-    if not names or any(name not in frame.gradcams for name in names):
+    if not frame.gradcams:
         raise InputError(
-            f'Frame {frame.frame_id!r} has the class activation maps {list(frame.gradcams)}, '
-            f'received {names}: expected at least one of them.'
+            f'Frame {frame.frame_id!r} has no class activation maps: expected some. Make them '
+            "with gradcam=dict(layers=['path.of.layer'])."
         )
-    columns = min(columns, len(names))
-    area = area_of(frame, frame.gradcams[names[0]].shape)
-    cell = (width - 2 * MARGIN - GAP * (columns - 1)) / columns
+    rows, layers = (
+        list(dict.fromkeys(name.split(' @ ')[part] for name in frame.gradcams)) for part in (0, 1)
+    )
+    area = area_of(frame, next(iter(frame.gradcams.values())).shape)
+    left, width = MARGIN + LABEL, max(2.2 * len(layers), 4.0) if width is None else width
+    cell = (width - left - MARGIN - GAP * (len(layers) - 1)) / len(layers)
     height = cell * (area.z[1] - area.z[0]) / (area.x[1] - area.x[0])
-    rows = -(-len(names) // columns)
-    canvas = Canvas(width, HEADER + rows * (LABEL + height + GAP), style)
-    title = join_title(frame.frame_id, 'Grad-CAM of LMD') if title is None else title
+    top = HEADER + LABEL
+    canvas = Canvas(width, top + len(rows) * (height + GAP) + MARGIN, style)
+    title = join_title(frame.frame_id, 'Grad-CAM') if title is None else title
     canvas.text(MARGIN, HEADER / 2, title, **style.font(1))
-    scale = relative_scale(style, 'evidence')
+    scale = relative_scale(style, '')
     draw_scale(canvas, scale, width - MARGIN - 1.3, HEADER / 2 - 0.045, 1.0)
     colours = component_colours((*frame.points, *frame.modalities, BIAS))
-    for i, name in enumerate(names):
-        left = MARGIN + i % columns * (cell + GAP)
-        top = HEADER + i // columns * (LABEL + height + GAP)
-        modality = name.split(' @ ')[0]
-        canvas.text(left, top + LABEL / 2, name,
-                    **style.font(-0.5, color=colours.get(modality, style.text)))  # fmt: skip
-        axes = canvas.axes(left, top + LABEL, cell, height)
-        draw_map(axes, relative(array(frame.gradcams[name])), area, scale, f'gradcam-{name}')
-        seen = {k: v for k, v in frame.points.items() if k == modality}
-        draw_sensor_points(axes, seen, style, {k: style.text for k in seen})
-        draw_truth(axes, frame, area, style, 0.6)
-        draw_ego(axes, style, 3.5)
-        draw_frame(axes, style)
+    for j, layer in enumerate(layers):
+        canvas.text(left + j * (cell + GAP), HEADER + LABEL / 2, layer, **style.font(-1))
+    for i, name in enumerate(rows):
+        y = top + i * (height + GAP)
+        font = style.font(-0.5, color=colours.get(name, style.text), weight='bold')
+        label = name if name in frame.modalities else 'Seg-Grad-CAM'
+        canvas.text(MARGIN + LABEL / 2, y + height / 2, label, rotation=90, ha='center', **font)
+        for j, layer in enumerate(layers):
+            found = frame.gradcams.get(f'{name} @ {layer}')
+            if found is None:
+                continue
+            axes = canvas.axes(left + j * (cell + GAP), y, cell, height)
+            draw_map(axes, relative(array(found)), area, scale, f'gradcam-{name} @ {layer}')
+            seen = {k: v for k, v in frame.points.items() if k == name}
+            draw_sensor_points(axes, seen, style, {k: style.muted for k in seen}, 0.25)
+            draw_truth(axes, frame, area, style, 0.6)
+            draw_ego(axes, style, 3.5)
+            draw_frame(axes, style)
     return canvas.figure

@@ -174,12 +174,24 @@ def draw_ego(axes: Axes, style: Style, size: float = 4.0) -> None:
 
 
 def draw_sensor_points(
-    axes: Axes, points: Mapping[str, Tensor], style: Style, colours: Mapping[str, str]
+    axes: Axes,
+    points: Mapping[str, Tensor],
+    style: Style,
+    colours: Mapping[str, str],
+    area: float = 1.0,
 ) -> None:
-    """Draws each sensor's points (P, >= 3) from above: x against z; many points are small."""
+    """Draws each sensor's points (P, >= 3) from above: x against z; many points are small.
+
+    Args:
+        axes: Where; their limits are set.
+        points: By sensor.
+        style: Its text colour is that of sensors without one.
+        colours: By sensor.
+        area: Of a point, relative to the usual.
+    """
     for name in sorted(points, key=lambda n: -len(points[n])):
         xyz = array(points[name])
-        size = float(np.clip(9_000 / max(len(xyz), 1), 0.15, 7.0))
+        size = area * float(np.clip(5_000 / max(len(xyz), 1), 0.15, 7.0))
         axes.scatter(
             xyz[:, 0], xyz[:, 2], s=size, c=colours.get(name, style.text), linewidths=0,
             alpha=0.35 if len(xyz) > 5_000 else 0.85, rasterized=True, zorder=Z_POINTS,
