@@ -46,11 +46,17 @@ def build_config(args: argparse.Namespace) -> Config:
     return config
 
 
-def explainers(config: Config) -> Iterator[dict]:
-    """Yields the configuration of each explainer: hooks, and the model if it explains itself."""
-    for part in [*config.get('custom_hooks', []), config.model]:
-        if str(part.get('type')).endswith(('ExplainerHook', 'ExplainedModel')):
-            yield part
+def explainers(config: Config) -> Iterator[tuple[dict, str]]:
+    """Yields each explainer's configuration, and which of its keys has the folder of results.
+
+    Explainers are hooks, the model if it explains itself, and the test loop.
+    """
+    kinds = dict(ExplainerHook='outputs', ExplainedModel='outputs')
+    kinds |= dict(LMDHook='results', DecomposedModel='results', SeparationTestLoop='file')
+    for part in [*config.get('custom_hooks', []), config.model, config.get('test_cfg') or {}]:
+        key = kinds.get(str(part.get('type')).rpartition('.')[2])
+        if key is not None:
+            yield part, key
 
 
 def set_out_dir(config: Config, folder: str) -> None:
@@ -58,11 +64,15 @@ def set_out_dir(config: Config, folder: str) -> None:
     found = list(explainers(config))
     if not found:
         sys.exit(
-            '--out-dir needs an explainer: expected an explain3d.ExplainerHook among custom_hooks '
-            'or an explain3d.ExplainedModel in the configuration, found neither.'
+            '--out-dir needs an explainer: expected an explain3d.ExplainerHook or LMDHook among '
+            'custom_hooks, an explain3d.ExplainedModel or DecomposedModel as model, or an '
+            'explain3d.SeparationTestLoop as test_cfg in the configuration, found none.'
         )
-    for explainer in found:
-        explainer['outputs'] = {**explainer.get('outputs', {}), 'dir': folder}
+    for part, key in found:
+        if key == 'file':
+            part[key] = os.path.join(folder, 'separation.json')
+        else:
+            part[key] = {**(part.get(key) or {}), 'dir': folder}
 
 
 def show_predictions(config: Config, args: argparse.Namespace) -> None:

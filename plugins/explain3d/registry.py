@@ -6,6 +6,7 @@ at the first look-up; nothing else in the package does, so that explain3d works 
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -19,9 +20,14 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 DATASETS = _child('dataset', MMENGINE_DATASETS, f'{_ADAPTER}.bev')
-HOOKS = _child('hook', MMENGINE_HOOKS, f'{_ADAPTER}.hook')
+HOOKS = _child('hook', MMENGINE_HOOKS, f'{_ADAPTER}.hook', f'{_ADAPTER}.lmd')
+LOOPS = _child('loop', MMENGINE_LOOPS, f'{_ADAPTER}.lmd')
 MODELS = _child(
-    'model', MMENGINE_MODELS, f'{_ADAPTER}.explained_model', 'explain3d.models.simplebev'
+    'model',
+    MMENGINE_MODELS,
+    f'{_ADAPTER}.explained_model',
+    f'{_ADAPTER}.lmd',
+    'explain3d.models.simplebev',
 )
 METRICS = _child('metric', MMENGINE_METRICS, f'{_ADAPTER}.kitti_metric', f'{_ADAPTER}.bev')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms', f'{_ADAPTER}.bev')

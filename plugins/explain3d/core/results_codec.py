@@ -1,7 +1,8 @@
-"""An explanation as named arrays, and back."""
+"""An explanation, or another kind of result, as named arrays, and back."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,8 @@ from .structures import Detections, Explanation, Maps
 FORMAT = 'explain3d.explanation'
 #: Raised by one when a reader of the older version would misunderstand the file.
 FORMAT_VERSION = 1
+#: Formats of other results, and the module that encodes and decodes each; loaded when one is met.
+OTHER_FORMATS = {'explain3d.decomposition': 'explain3d.lmd.frame_codec'}
 
 Arrays = dict[str, np.ndarray]
 
@@ -27,7 +30,8 @@ def encode(explanation: Explanation, saliency_dtype: str = 'float32') -> Arrays:
     Nothing refers to the explanation's own memory on an accelerator afterwards.
 
     Args:
-        explanation: K detections, T targets, N points, on any device.
+        explanation: K detections, T targets, N points, on any device; or a result of another kind,
+            such as ``lmd.frame.FrameDecomposition``.
         saliency_dtype: ``'float32'``, exact, or ``'float16'``: each map is divided by its maximum
             first, so that the error is below 2^-11 of a value or 2^-25 of the map's maximum,
             whichever is larger, at any scale.
@@ -35,6 +39,9 @@ def encode(explanation: Explanation, saliency_dtype: str = 'float32') -> Arrays:
     Raises:
         InputError: If shapes disagree, or a map is not finite.
     """
+    if explanation.kind != Explanation.kind:
+        codec = importlib.import_module(OTHER_FORMATS[f'explain3d.{explanation.kind}'])
+        return codec.encode(explanation, saliency_dtype)
     if saliency_dtype not in ('float32', 'float16'):
         raise InputError(f"saliency_dtype is {saliency_dtype!r}: expected 'float32' or 'float16'.")
     _check_shapes(explanation)
@@ -70,6 +77,8 @@ def decode(arrays: Arrays) -> Explanation:
         raise ResultFileError('it was not written by explain3d')
     meta = decode_metadata(arrays['metadata'])
     check_names(meta, arrays)
+    if meta['format'] != FORMAT:
+        return importlib.import_module(OTHER_FORMATS[meta['format']]).decode(meta, arrays)
     saliency = _restore('saliency', arrays)
     return Explanation(
         frame_id=meta['frame_id'],
@@ -100,7 +109,7 @@ def decode_metadata(array: np.ndarray) -> dict[str, Any]:
         ResultFileError: If it is not ours, or of a version that is not known here.
     """
     meta = json.loads(array.tobytes())
-    if not isinstance(meta, dict) or meta.get('format') != FORMAT:
+    if not isinstance(meta, dict) or meta.get('format') not in (FORMAT, *OTHER_FORMATS):
         raise ResultFileError('it was not written by explain3d')
     if meta.get('version') != FORMAT_VERSION:
         raise ResultFileError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -205,6 +205,9 @@ class Explanation:
         settings: The configuration of method and selection, as plain data.
         versions: Names and versions of the software that made it.
     """
+
+    #: Tells results of different families apart.
+    kind: ClassVar[str] = 'explanation'
 
     frame_id: str
     points: Tensor

@@ -78,7 +78,7 @@ class FrameExplainer:
         self.selection = selection_of(select)
         self.class_names = tuple(class_names or _class_names(model))
         self.tracer = Tracer(model, self.explainer.layer)
-        self.versions = _versions()
+        self.versions = package_versions()
         self._settings: dict[str, Any] | None = None
 
     @property
@@ -90,7 +90,7 @@ class FrameExplainer:
                 'layer': self.tracer.layer.name,
                 'targets': [asdict(target) for target in self.targets],
                 'select': asdict(self.selection),
-                'model': _digest(self.model),
+                'model': weights_digest(self.model),
             }
         return self._settings
 
@@ -216,7 +216,8 @@ def _class_names(model: nn.Module) -> Sequence[str]:
     return (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Returns the versions of the packages that a result depends on."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -226,8 +227,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _digest(model: nn.Module) -> str:
-    """A digest of the model's weights, to tell results of different checkpoints apart."""
+def weights_digest(model: nn.Module) -> str:
+    """Returns a digest of the weights, to tell results of different checkpoints apart."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(model.state_dict().items()):
         if isinstance(value, Tensor):

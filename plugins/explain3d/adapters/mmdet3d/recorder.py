@@ -67,6 +67,8 @@ class Recorder:
         UnknownNameError: If a kind of picture is not known.
     """
 
+    counts_type = Counts
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -78,18 +80,27 @@ class Recorder:
         background: bool = True,
     ) -> None:
         self.logger = MMLogger.get_current_instance()
-        self.counts = Counts()
+        self.counts = self.counts_type()
         self._sources: dict[str, str | None] = {}
         self.interval = interval
         self.resume = resume
         self.folder = None if dir is None else Path(dir)
-        self.pictures = _picture_arguments(pictures) if self.folder is not None else None
+        self.pictures = (
+            _picture_arguments(pictures, self.kinds()) if self.folder is not None else None
+        )
         self.store = self.writer = None
         if self.folder is not None:
             _require_writable(self.folder)
             if save:
                 self.store = ResultStore(self.folder, settings, on_mismatch='recompute')
                 self.writer = AsyncWriter(self.store) if background else None
+
+    @staticmethod
+    def kinds() -> tuple[str, ...]:
+        """The kinds of pictures that there are."""
+        from ...visualization.render import KINDS
+
+        return KINDS
 
     def claim(self, frame_id: str, source: str | None) -> None:
         """Makes sure that no two files' frames share a name, one overwriting the other.
@@ -169,17 +180,17 @@ class Recorder:
         render_frame(explanation, folder, image=image, **self.pictures)
 
 
-def _picture_arguments(pictures: bool | list[str] | Mapping[str, Any]) -> dict[str, Any] | None:
+def _picture_arguments(
+    pictures: bool | list[str] | Mapping[str, Any], kinds: tuple[str, ...]
+) -> dict[str, Any] | None:
     if not pictures:
         return None
-    from ...visualization.render import KINDS
-
     arguments = dict(pictures) if isinstance(pictures, Mapping) else {}
     if not isinstance(pictures, (bool, Mapping)):
         arguments['kinds'] = [pictures] if isinstance(pictures, str) else list(pictures)
-    unknown = [kind for kind in arguments.get('kinds', ()) if kind not in KINDS]
+    unknown = [kind for kind in arguments.get('kinds', ()) if kind not in kinds]
     if unknown:
-        raise UnknownNameError(f'Unknown kinds of pictures {unknown}: expected {list(KINDS)}.')
+        raise UnknownNameError(f'Unknown kinds of pictures {unknown}: expected {list(kinds)}.')
     return arguments
 
 

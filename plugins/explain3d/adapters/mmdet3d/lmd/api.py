@@ -1,0 +1,107 @@
+"""Decompositions from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+
+from ....core.errors import InputError
+from ....core.session import frozen_evaluation
+from ....lmd import Decomposition, Rules
+from ....lmd.frame import FrameDecomposition, frame_of
+from ....lmd.shares import energy, shares
+from ..detector import unwrap
+from .decomposer import FrameDecomposer, OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
+
+
+def decompose(
+    model: nn.Module,
+    data: Any,
+    seeds: SeedsSpec = None,
+    outputs: OutputsSpec = None,
+    rules: Rules | Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> FrameDecomposition | list[FrameDecomposition]:
+    """Decomposes what a fusion model predicts into its modalities (LMD).
+
+    Args:
+        model: A model of MMDetection3D, or any network; left as found.
+        data: For a model of MMDetection3D an item of its data set or a collated batch; for any
+            other network its argument, or a tuple of its arguments.
+        seeds: Where components start: ``lmd.Seed``s or dicts of them, or a word that
+            ``model.lmd_seeds`` knows; None: what the model proposes.
+        outputs: Where they end: paths of modules, or names with ``lmd.Output``s; None: what the
+            model proposes (``model.lmd_outputs``).
+        rules: The rules, or a dict of them.
+        settings: ``mode``, ``capture``, ``keep``, ``gradcam``, ``references``: as ``LMDHook``; for
+            networks outside MMDetection3D the first two.
+
+    Returns:
+        One decomposition for an item of a data set, else a list with one for each of the batch; on
+        the CPU.
+
+    Raises:
+        UnknownNameError: If a module, rule or mode is unknown.
+        NotApplicableError: If a seed or output is not reached, or is not given.
+        InputError: If the data are no batch, or an output is not finite.
+
+    Examples:
+        >>> frame = explain3d.decompose(model, dataset[0])  # doctest: +SKIP
+        >>> frame.output['radar']  # (1, Z, X), the radar's share of the logits; doctest: +SKIP
+        >>> seeds = [explain3d.lmd.Seed('fuse', split=dict(a=8, b=8))]  # doctest: +SKIP
+        >>> explain3d.decompose(net, x, seeds, ['head'])  # doctest: +SKIP
+    """
+    inner = unwrap(model)
+    if not hasattr(inner, 'test_step'):
+        return _decompose_network(model, data, seeds, outputs, rules, **settings)
+    if not isinstance(data, Mapping) or 'data_samples' not in data:
+        raise InputError(
+            f'Expected an item of a data set or a collated batch for {type(inner).__name__}, '
+            f'received {type(data).__name__}.'
+        )
+    one = not isinstance(data['data_samples'], (list, tuple))
+    batch = pseudo_collate([data]) if one else data
+    decomposer = FrameDecomposer(inner, seeds, outputs, rules, **settings)
+    with frozen_evaluation(inner):
+        _, found = decomposer.decompose(inner.test_step, batch, decomposer.frames(batch))
+    return found[0] if one else found
+
+
+def _decompose_network(
+    model: nn.Module,
+    data: Any,
+    seeds: SeedsSpec,
+    outputs: OutputsSpec,
+    rules: Rules | Mapping[str, Any] | None,
+    mode: str = 'production',
+    capture: tuple[str, ...] = (),
+) -> list[FrameDecomposition]:
+    arguments = data if isinstance(data, tuple) else (data,)
+    run = Decomposition(
+        model, seeds_of(model, seeds), outputs_of(model, outputs), rules, mode, capture
+    )
+    with frozen_evaluation(model), torch.no_grad(), run:
+        model(*arguments)
+    size = min(len(found.value) for found in run.outputs.values())
+    return [_network_frame(i, run) for i in range(size)]
+
+
+def _network_frame(index: int, run: Decomposition) -> FrameDecomposition:
+    outputs = {name: frame_of(found, index) for name, found in run.outputs.items()}
+    captured = {name: frame_of(found, index) for name, found in run.captured.items()}
+    frame_id = f'frame_{index:06d}'
+    for name, found in outputs.items():
+        check_finite(found, name, frame_id)
+    maps: dict[str, Tensor | None] = {name: energy(found) for name, found in captured.items()}
+    return FrameDecomposition(
+        frame_id,
+        outputs,
+        captured=captured,
+        shares={name: shares(found) for name, found in {**captured, **outputs}.items()},
+        energies={name: found for name, found in maps.items() if found is not None},
+        settings={'rules': run.rules.as_dict(), 'mode': run.mode},
+    ).to('cpu')

@@ -1,0 +1,120 @@
+"""Replacing or blanking one modality of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ....core.errors import InputError, UnknownNameError
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What of an item of a data set belongs to a modality.
+
+    Attributes:
+        inputs: Keys of ``inputs``.
+        metainfo: Entries of the meta information that go with them: images without their
+            calibration make no sense.
+        camera: Only this camera's slice of each; None: all of it.
+    """
+
+    inputs: Sequence[str]
+    metainfo: Sequence[str] = ()
+    camera: str | None = None
+
+    def replace(self, item: Item, donor: Item) -> dict[str, Any]:
+        """Returns ``item`` with this modality taken from ``donor``; both stay as they are.
+
+        Raises:
+            InputError: If one of them lacks it.
+        """
+        theirs = self._index(donor)
+
+        def take(value: Any, other: Any) -> Any:
+            if self.camera is None:
+                return other
+            mixed = value.clone() if isinstance(value, torch.Tensor) else np.array(value)
+            mixed[self._index(item)] = other[theirs]
+            return mixed
+
+        inputs, sample = dict(item['inputs']), item['data_samples'].clone()
+        for key in self.inputs:
+            inputs[key] = take(*(self._get(i['inputs'], key) for i in (item, donor)))
+        meta = item['data_samples'].metainfo, donor['data_samples'].metainfo
+        for key in self.metainfo:
+            if key in meta[0] or key in meta[1]:
+                sample.set_metainfo({key: take(*(self._get(m, key) for m in meta))})
+        return {**item, 'inputs': inputs, 'data_samples': sample}
+
+    def blank(self, item: Item) -> dict[str, Any]:
+        """Returns ``item`` with black images and without points of this modality."""
+        inputs = dict(item['inputs'])
+        for key in self.inputs:
+            value = self._get(inputs, key)
+            if self.camera is not None:
+                inputs[key] = value.clone()
+                inputs[key][self._index(item)] = 0
+            else:
+                inputs[key] = torch.zeros_like(value) if value.dim() > 2 else value[:0]
+        return {**item, 'inputs': inputs, 'data_samples': item['data_samples'].clone()}
+
+    def _index(self, item: Item) -> int:
+        if self.camera is None:
+            return -1
+        return list(item['data_samples'].metainfo['cam_names']).index(self.camera)
+
+    def _get(self, where: Mapping[str, Any], key: str) -> Any:
+        if key not in where:
+            raise InputError(
+                f'Expected {key!r} in a sample to replace or blank {self}, received '
+                f'{sorted(where)}: load the sensor, or say in sensors= what belongs to it.'
+            )
+        return where[key]
+
+
+#: What belongs to the sensors of our data sets.
+SENSORS = {
+    'camera': Sensor(('img',), ('cam_names', 'cam2img', 'cam2ref', 'img_shape', 'img_path')),
+    'radar': Sensor(('radar',), ('radar_fields',)),
+    'lidar': Sensor(('points',)),
+}
+
+
+def sensors_of(
+    modalities: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None, item: Item
+) -> dict[str, Sensor]:
+    """Returns what belongs to each modality: as given, or known; a camera's name is its slice.
+
+    Raises:
+        UnknownNameError: If that is not known of a modality.
+    """
+    known = {**SENSORS, **{name: Sensor(**spec) for name, spec in (given or {}).items()}}
+    cameras = tuple(item['data_samples'].metainfo.get('cam_names', ()))
+    found = {}
+    for name in modalities:
+        if name in known:
+            found[name] = known[name]
+        elif name in cameras:
+            found[name] = Sensor(('img',), ('cam2img', 'cam2ref'), name)
+        else:
+            raise UnknownNameError(
+                f'What belongs to modality {name!r} is not known: expected one of '
+                f"{[*known, *cameras]}, or sensors={{{name!r}: dict(inputs=['img'], "
+                "metainfo=['cam2img'])}."
+            )
+    return found
+
+
+def only(sensors: Mapping[str, Sensor], name: str, item: Item) -> Item:
+    """Returns ``item`` with all modalities but one blanked."""
+    blanks: list[Callable] = [sensor.blank for other, sensor in sensors.items() if other != name]
+    for blank in blanks:
+        item = blank(item)
+    return item

@@ -1,0 +1,210 @@
+"""The separation test of one sample: replace a modality, decompose, compare (Appendix D.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+
+from ....core.errors import InputError, UnknownNameError
+from ....core.session import frozen_evaluation
+from ....lmd import BIAS, Components, Decomposition, FrozenRecord, Rules
+from ....metrics.separation import METRICS, Figure, figures
+from .decomposer import OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
+from .memo import memoized
+from .perturb import Item, Sensor, only, sensors_of
+
+#: 'relinearized': each input has its own slopes. 'frozen': the clean sample's are replayed.
+MODES = ('relinearized', 'frozen')
+#: What stands in the table where there are no rules: the input of all other sensors is blanked.
+BLANKED = 'blanked input'
+
+
+class SeparationTest:
+    """Measures X_p/Y of all modalities X and components Y, for rule sets and modes.
+
+    Args:
+        model: The model, without wrappers.
+        rules: Rules or dicts of them, by the name of the table's row.
+        modes: Of ``MODES``.
+        blanked: Whether to measure ``BLANKED``, too: the component of Y is then what the model
+            predicts with all other sensors blanked. It cannot change when another sensor is
+            replaced: its cross terms are 1 and 0 by construction.
+        seeds: As in ``FrameDecomposer``.
+        outputs: As in ``FrameDecomposer``; the first one is compared.
+        sensors: What belongs to each modality, ``{name: dict(inputs=[...], metainfo=[...])}``.
+        memoize: Modules before the fusion that need not run twice on the same input.
+        channel: Channel of the output that is compared.
+
+    Raises:
+        UnknownNameError: If a rule, mode or module is unknown.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rules: Mapping[str, Rules | Mapping[str, Any]],
+        modes: Sequence[str] = MODES,
+        blanked: bool = True,
+        seeds: SeedsSpec = None,
+        outputs: OutputsSpec = None,
+        sensors: Mapping[str, Mapping[str, Any]] | None = None,
+        memoize: Sequence[str] = (),
+        channel: int = 0,
+    ) -> None:
+        unknown = [mode for mode in modes if mode not in MODES]
+        if unknown or not modes:
+            raise UnknownNameError(f'Unknown modes {unknown}: expected some of {list(MODES)}.')
+        self.model, self.modes, self.blanked = model, tuple(modes), blanked
+        self.rules = {name: Rules.from_config(rule) for name, rule in rules.items()}
+        self.seeds = seeds_of(model, seeds)
+        name, output = next(iter(outputs_of(model, outputs).items()))
+        self.outputs = {name: output}
+        self.modalities = tuple(dict.fromkeys(m for s in self.seeds for m in s.modalities))
+        self.memoize, self.channel, self._given = tuple(memoize), channel, sensors
+        self.figures = figures(self.modalities, (*self.modalities, BIAS, 'output'))
+        self.predictions: list = []
+        self._last: list = []
+        self._run(None)  # What does not fit is found now.
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """(rules, mode) of each row of the table."""
+        rows = [(name, mode) for name in self.rules for mode in self._modes_of(name)]
+        return [*rows, (BLANKED, '-')] if self.blanked else rows
+
+    def _modes_of(self, name: str) -> list[str]:
+        """The modes of a row; rules 'separate' (ablations) are not linear: nothing to freeze."""
+        rules = self.rules[name].as_dict()
+        each = [rules, *rules.pop('per_module').values()]
+        linear = not any('separate' in families.values() for families in each)
+        return [mode for mode in self.modes if linear or mode != 'frozen']
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all figures: row by row, ``figures`` in each."""
+        return [f'{name} | {mode} | {f.name}' for name, mode in self.rows for f in self.figures]
+
+    def measure(self, item: Item, partners: Sequence[Item]) -> np.ndarray:
+        """Returns the figures of one sample.
+
+        ``predictions`` holds afterwards what the model predicts for it, as the host gives it.
+
+        Args:
+            item: An item of the data set.
+            partners: P items that lend their modalities.
+
+        Returns:
+            (P, C) float64 in the order of ``columns``; NaN where a correlation is not defined.
+
+        Raises:
+            InputError: If an output is not finite.
+        """
+        sensors = sensors_of(self.modalities, self._given, item)
+        pairs = {
+            name: [sensor.replace(item, partner) for partner in partners]
+            for name, sensor in sensors.items()
+        }
+        size = len(partners) + len(sensors) + 2
+        found = []
+        with frozen_evaluation(self.model), memoized(self.model, self.memoize, size):
+            for name, rules in self.rules.items():
+                modes = self._modes_of(name)
+                clean, record = self._decompose(item, rules, record='frozen' in modes)
+                self.predictions = self._last
+                for mode in modes:
+                    frozen = record if mode == 'frozen' else None
+                    found.append(
+                        self._compare(
+                            clean,
+                            pairs,
+                            lambda other, _, r=rules, f=frozen: self._decompose(other, r, f)[0],
+                        )
+                    )
+            if self.blanked:
+                found.append(self._measure_blanked(item, partners, pairs, sensors))
+        return np.concatenate(found, 1)
+
+    def _measure_blanked(
+        self,
+        item: Item,
+        partners: Sequence[Item],
+        pairs: Mapping[str, Sequence[Item]],
+        sensors: Mapping[str, Sensor],
+    ) -> np.ndarray:
+        clean = {name: self._predict(only(sensors, name, item)) for name in sensors}
+        clean |= {BIAS: None, 'output': self._predict(item)}
+        donors = {id(p): d for name in pairs for p, d in zip(pairs[name], partners, strict=True)}
+
+        def perturbed(other: Item, replaced: str) -> dict[str, Tensor | None]:
+            donor = donors[id(other)]
+            alone = sensors[replaced].replace(only(sensors, replaced, item), donor)
+            return {**clean, replaced: self._predict(alone), 'output': self._predict(other)}
+
+        return self._compare(clean, pairs, perturbed)
+
+    def _compare(
+        self,
+        clean: Mapping[str, Tensor | None],
+        pairs: Mapping[str, Sequence[Item]],
+        perturbed: Callable[[Item, str], Mapping[str, Tensor | None]],
+    ) -> np.ndarray:
+        """(P, figures) of one row of the table; a component of None has none."""
+        values: dict[Figure, list[float]] = {figure: [] for figure in self.figures}
+        for replaced, others in pairs.items():
+            for other in others:
+                after = perturbed(other, replaced)
+                for figure, column in values.items():
+                    if figure.replaced == replaced:
+                        pair = clean[figure.component], after[figure.component]
+                        defined = pair[0] is not None
+                        value = METRICS[figure.metric](*pair) if defined else torch.nan
+                        column.append(float(value))
+        return np.array(list(values.values())).T
+
+    def _run(self, rules: Rules | None, **options: Any) -> Decomposition:
+        return Decomposition(self.model, self.seeds, self.outputs, rules, **options)
+
+    def _decompose(
+        self, item: Item, rules: Rules, frozen: FrozenRecord | None = None, record: bool = False
+    ) -> tuple[dict[str, Tensor], FrozenRecord | None]:
+        """Returns the (1, Z, X) components and output of a sample by name."""
+        given = None if frozen is not None else rules
+        with torch.no_grad(), self._run(given, frozen=frozen, record=record) as run:
+            self._last = self.model.test_step(pseudo_collate([item | _fresh(item)]))
+        found: Components = next(iter(run.outputs.values()))
+        check_finite(found, next(iter(self.outputs)), str(_name(item)))
+        parts = {name: found[name][:, self.channel] for name in found.names}
+        return {**parts, 'output': found.value[:, self.channel]}, run.record
+
+    def _predict(self, item: Item) -> Tensor:
+        """Returns the (1, Z, X) output of the network as it is."""
+        kept: list[Tensor] = []
+        output = next(iter(self.outputs.values()))
+        if output.path or output.call:
+            raise InputError(
+                f"{BLANKED!r} needs an output that is a module's only tensor, received {output}: "
+                'set blanked=False.'
+            )
+        module = self.model.get_submodule(output.module)
+        hook = module.register_forward_hook(lambda _m, _i, out: kept.append(out.detach()))
+        try:
+            with torch.no_grad():
+                self.model.test_step(pseudo_collate([item | _fresh(item)]))
+        finally:
+            hook.remove()
+        return kept[0][:, self.channel]
+
+
+def _fresh(item: Item) -> dict[str, Any]:
+    """A copy of the data sample: the host adds its predictions to it."""
+    return {'data_samples': item['data_samples'].clone()}
+
+
+def _name(item: Item) -> Any:
+    meta = item['data_samples'].metainfo
+    return meta.get('token', meta.get('sample_idx', 'without a name'))

@@ -1,0 +1,133 @@
+"""The decomposition of a frame as named arrays, and back; docs/lmd_usage.md lists the arrays."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import InputError
+from ..core.results_codec import FORMAT_VERSION, Arrays
+from ..core.results_settings import fingerprint, plain
+from .components import Components
+from .frame import BevArea, FrameDecomposition
+
+FORMAT = 'explain3d.decomposition'
+
+#: Fields of a frame that map names to tensors; those of the second kind are kept as float16 of
+#: their maximum: they are for pictures.
+_TENSORS, _HALVES = ('points', 'references'), ('energies', 'gradcams')
+_OPTIONAL = ('ground_truth', 'ground_truth_valid')
+
+
+def encode(frame: FrameDecomposition, dtype: str = 'float32') -> Arrays:
+    """Returns the arrays of a result file.
+
+    Args:
+        frame: On any device.
+        dtype: Type of the captured layers: 'float32', exact, or 'float16' of their maximum.
+            Outputs are exact always, so that their parts still sum to them.
+
+    Raises:
+        InputError: If a value is not finite; the message names frame and array.
+    """
+    arrays: Arrays = {}
+    for field in ('outputs', 'captured'):
+        for name, components in getattr(frame, field).items():
+            half = field == 'captured' and dtype == 'float16'
+            for part in ('value', 'parts'):
+                _put(arrays, f'{field}.{name}.{part}', getattr(components, part), half)
+    for field in (*_TENSORS, *_HALVES):
+        for name, tensor in getattr(frame, field).items():
+            _put(arrays, f'{field}.{name}', tensor, field in _HALVES)
+    for field in _OPTIONAL:
+        if getattr(frame, field) is not None:
+            _put(arrays, field, getattr(frame, field))
+    for name, array in arrays.items():
+        if array.dtype.kind == 'f' and not np.isfinite(array).all():
+            raise InputError(
+                f'Frame {frame.frame_id!r}: {name} holds values that are not finite: expected '
+                'finite ones. Nothing was written; look at the input of this frame, then for the '
+                "first layer of the model whose activation is not finite (mode='check')."
+            )
+    meta = _metadata(frame) | {'arrays': sorted(arrays)}
+    return {'metadata': np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays}
+
+
+def decode(meta: dict[str, Any], arrays: Arrays) -> FrameDecomposition:
+    """Returns the frame that ``encode`` was given, on the CPU."""
+    area = meta['area']
+    return FrameDecomposition(
+        frame_id=meta['frame_id'],
+        **{field: _components(meta, arrays, field) for field in ('outputs', 'captured')},
+        **{
+            field: {name: _get(arrays, f'{field}.{name}') for name in meta['fields'][field]}
+            for field in (*_TENSORS, *_HALVES)
+        },
+        **{field: _get(arrays, field) for field in _OPTIONAL if field in arrays},
+        shares={
+            name: torch.tensor([np.nan if s is None else s for s in row], dtype=torch.float64)
+            for name, row in meta['shares'].items()
+        },
+        area=None if area is None else BevArea(tuple(area['x']), tuple(area['z'])),
+        settings=meta['settings'],
+        versions=meta['versions'],
+        info=meta['info'],
+    )
+
+
+def _metadata(frame: FrameDecomposition) -> dict[str, Any]:
+    decomposed = {**frame.outputs, **frame.captured}
+    fields = ('outputs', 'captured', *_TENSORS, *_HALVES)
+    return {
+        'format': FORMAT,
+        'version': FORMAT_VERSION,
+        'kind': frame.kind,
+        'frame_id': frame.frame_id,
+        'names': list(frame.names),
+        'fields': {field: list(getattr(frame, field)) for field in fields},
+        'residuals': {name: found.residual for name, found in decomposed.items()},
+        'shares': {
+            name: [None if s != s else s for s in row.tolist()]
+            for name, row in frame.shares.items()
+        },
+        'area': None if frame.area is None else {'x': frame.area.x, 'z': frame.area.z},
+        'axes': ['z', 'x'],
+        'settings': plain(frame.settings),
+        'settings_sha256': fingerprint(frame.settings),
+        'versions': plain(frame.versions, 'versions'),
+        'info': plain(frame.info, 'info'),
+    }
+
+
+def _components(meta: dict[str, Any], arrays: Arrays, field: str) -> dict[str, Components]:
+    return {
+        name: Components(
+            *(_get(arrays, f'{field}.{name}.{part}') for part in ('value', 'parts')),
+            names=tuple(meta['names']),
+            residual=meta['residuals'][name],
+        )
+        for name in meta['fields'][field]
+    }
+
+
+def _put(arrays: Arrays, name: str, tensor: Tensor, half: bool = False) -> None:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    values = np.ascontiguousarray(tensor.numpy())
+    if not half:
+        arrays[name] = values
+        return
+    scale = np.float32(np.abs(values).max(initial=0.0))
+    arrays[name] = (values / (scale if scale > 0 else 1)).astype(np.float16)
+    arrays[f'{name}.scale'] = np.array(scale)
+
+
+def _get(arrays: Arrays, name: str) -> Tensor:
+    values = torch.from_numpy(arrays[name])
+    scale = arrays.get(f'{name}.scale')
+    return values if scale is None else values.float() * float(scale)

@@ -1,0 +1,46 @@
+"""Every configuration of LMD fits its model: modules, rules, pictures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet3d.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import HOOKS, init_default_scope
+
+import explain3d.adapters.mmdet3d  # noqa: F401 - registers
+from explain3d.adapters.mmdet3d.lmd.decomposer import FrameDecomposer
+from explain3d.adapters.mmdet3d.lmd.recorder import DecompositionRecorder
+from explain3d.adapters.mmdet3d.lmd.separation import SeparationTest
+
+ROOT = Path(__file__).parents[4] / 'configs/lmd'
+CONFIGS = sorted(p.name for p in ROOT.glob('*.py'))
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmdet3d')
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_configuration_fits_its_model(name):
+    config = Config.fromfile(ROOT / name)
+    with torch.device('meta'):  # Shapes and names only.
+        model = MODELS.build(config.model)
+    if 'separation' in name:
+        arguments = {k: v for k, v in config.test_cfg.items() if k not in ('type', 'shifts')}
+        test = SeparationTest(model, **arguments)
+        assert {'sum, identity-ratio', 'ratio, identity-ratio'} <= set(test.rules)
+        assert len(test.rules) == 24 + 6
+        assert len(set(map(str, test.rules.values()))) == 30
+        # The three rules that are not linear have no frozen row; blanked input has one row.
+        assert len(test.rows) == 30 + 27 + 1
+        return
+    hook = HOOKS.build(config.custom_hooks[0])
+    found = FrameDecomposer(model, **hook.settings)
+    modalities = [m for seed in found.seeds for m in seed.modalities]
+    sensors = name.split('_')[2 if 'r101' not in name else 3].split('-')
+    cameras = 6 if 'six-cameras' in name else 1
+    assert len(modalities) == (cameras + 1 if cameras == 6 else len(sensors))
+    assert set(hook.results['pictures']) <= set(DecompositionRecorder.kinds())
+    assert len(found.capture) == 8

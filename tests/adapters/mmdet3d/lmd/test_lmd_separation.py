@@ -1,0 +1,262 @@
+"""The separation test: what is replaced, what is compared, and the same on any process count."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny_fusion as tiny
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.runner import Runner
+
+from explain3d.adapters.mmdet3d.lmd import separation_loop
+from explain3d.adapters.mmdet3d.lmd.memo import memoized
+from explain3d.adapters.mmdet3d.lmd.perturb import SENSORS, only, sensors_of
+from explain3d.adapters.mmdet3d.lmd.separation import BLANKED, SeparationTest
+from explain3d.adapters.mmdet3d.lmd.separation_table import text_of
+from explain3d.core.errors import InputError, UnknownNameError
+from explain3d.lmd import Decomposition
+
+SEPARATE = dict(activation='separate', instance_norm='separate')
+RULES = {'identity': dict(), 'ratio': dict(bias_split='ratio'), 'none': SEPARATE}
+
+
+@pytest.fixture
+def model():
+    return tiny.build()
+
+
+def same(a, b):
+    arrays = zip(a['inputs'].values(), b['inputs'].values(), strict=True)
+    meta = a['data_samples'].metainfo, b['data_samples'].metainfo
+    return all(torch.equal(x, y) for x, y in arrays) and np.array_equal(
+        meta[0]['cam2ref'], meta[1]['cam2ref']
+    )
+
+
+def test_a_camera_brings_its_calibration_and_nothing_else():
+    item, donor = tiny.item(0), tiny.item(1)
+    mixed = SENSORS['camera'].replace(item, donor)
+    assert torch.equal(mixed['inputs']['img'], donor['inputs']['img'])
+    assert torch.equal(mixed['inputs']['radar'], item['inputs']['radar'])
+    meta = mixed['data_samples'].metainfo
+    np.testing.assert_array_equal(meta['cam2ref'], donor['data_samples'].metainfo['cam2ref'])
+    assert meta['token'] == 't0'
+    other = SENSORS['radar'].replace(item, donor)
+    assert torch.equal(other['inputs']['radar'], donor['inputs']['radar'])
+    assert torch.equal(other['inputs']['img'], item['inputs']['img'])
+    np.testing.assert_array_equal(
+        other['data_samples'].metainfo['cam2ref'], item['data_samples'].metainfo['cam2ref']
+    )
+    assert same(item, tiny.item(0))
+    assert same(donor, tiny.item(1))
+
+
+def test_one_camera_of_several():
+    item, donor = tiny.item(0), tiny.item(1)
+    sensors = sensors_of(('CAM_BACK', 'radar'), None, item)
+    mixed = sensors['CAM_BACK'].replace(item, donor)
+    meta = [i['data_samples'].metainfo['cam2ref'] for i in (mixed, item, donor)]
+    for camera, source in ((0, 1), (1, 2)):
+        expected = (mixed, item, donor)[source]
+        assert torch.equal(mixed['inputs']['img'][camera], expected['inputs']['img'][camera])
+        np.testing.assert_array_equal(meta[0][camera], meta[source][camera])
+    blank = sensors['CAM_BACK'].blank(item)['inputs']['img']
+    assert blank[1].eq(0).all()
+    assert torch.equal(blank[0], item['inputs']['img'][0])
+    assert same(item, tiny.item(0))
+    with pytest.raises(UnknownNameError, match=r"modality 'sonar' is not known.*CAM_BACK"):
+        sensors_of(('sonar',), None, item)
+    given = sensors_of(('sonar',), {'sonar': dict(inputs=['sonar'])}, item)
+    with pytest.raises(InputError, match="Expected 'sonar' in a sample"):
+        given['sonar'].replace(item, donor)
+
+
+def test_only_one_modality_is_left():
+    item = tiny.item(0)
+    alone = only(sensors_of(('camera', 'radar'), None, item), 'camera', item)
+    assert len(alone['inputs']['radar']) == 0
+    assert torch.equal(alone['inputs']['img'], item['inputs']['img'])
+
+
+def decomposed(model, item, rules, **options):
+    seeds = model.lmd_seeds()
+    with torch.no_grad(), Decomposition(model, seeds, ['head'], rules, **options) as run:
+        model.test_step(pseudo_collate([item]))
+    found = run.outputs['head']
+    return {n: found[n].double().numpy().ravel() for n in found.names}, run.record
+
+
+def test_figures_by_brute_force(model):
+    test = SeparationTest(model, RULES, blanked=False)
+    partners = [3, 4]
+    found = test.measure(tiny.item(0), [tiny.item(j) for j in partners])
+    table = dict(zip(test.columns, found.T, strict=True))
+    assert [r for r in test.rows if r[0] == 'none'] == [('none', 'relinearized')]
+    for name, rules in RULES.items():
+        for mode in ('relinearized', 'frozen')[: 1 if name == 'none' else 2]:
+            clean, record = decomposed(model, tiny.item(0), rules, record=mode == 'frozen')
+            for sensor in ('camera', 'radar'):
+                for place, j in enumerate(partners):
+                    mixed = SENSORS[sensor].replace(tiny.item(0), tiny.item(j))
+                    options = dict(frozen=record) if mode == 'frozen' else {}
+                    after, _ = decomposed(model, mixed, None if options else rules, **options)
+                    for y in ('camera', 'radar', 'bias'):
+                        key = f'{name} | {mode} | {sensor}_p/{y}'
+                        mse = np.mean((clean[y] - after[y]) ** 2)
+                        assert table[f'{key} mse'][place] == pytest.approx(mse, abs=1e-15)
+                        if clean[y].std() > 0:
+                            pcc = np.corrcoef(clean[y], after[y])[0, 1]
+                            assert table[f'{key} pcc'][place] == pytest.approx(pcc, abs=1e-6)
+
+
+def test_what_frozen_and_separate_imply(model):
+    test = SeparationTest(model, RULES)
+    found = test.measure(tiny.item(0), [tiny.item(1)])
+    table = dict(zip(test.columns, found[0], strict=True))
+    for cross in ('camera_p/radar', 'radar_p/camera'):
+        for row in ('identity | frozen', 'ratio | frozen', 'none | relinearized', f'{BLANKED} | -'):
+            assert table[f'{row} | {cross} pcc'] == pytest.approx(1, abs=1e-6)
+            assert table[f'{row} | {cross} mse'] < 1e-12
+        # Its own slopes for each input let the other sensor in.
+        assert table[f'identity | relinearized | {cross} pcc'] < 0.9999
+    for own in ('camera_p/camera', 'radar_p/radar'):
+        assert table[f'identity | frozen | {own} pcc'] < 0.9
+        assert table[f'identity | frozen | {own} mse'] > 1e-6
+
+
+def test_blanked_input_is_the_network_on_one_sensor(model):
+    test = SeparationTest(model, {'identity': {}})
+    item, partner = tiny.item(0), tiny.item(1)
+    found = test.measure(item, [partner])
+    table = dict(zip(test.columns, found[0], strict=True))
+    maps = []
+    for source in (item, partner):
+        black = {**source['inputs'], 'img': torch.zeros_like(source['inputs']['img'])}
+        alone = dict(inputs=black, data_samples=item['data_samples'].clone())
+        with torch.no_grad():
+            maps.append(model.test_step(pseudo_collate([alone]))[0].pred_bev_seg.logits.numpy())
+    expected = np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1]
+    assert table[f'{BLANKED} | - | radar_p/radar pcc'] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(table[f'{BLANKED} | - | radar_p/bias pcc'])
+
+
+def test_the_test_leaves_the_model_as_found(model):
+    before = {n: set(vars(m)) for n, m in model.named_modules()}
+    model.train()
+    SeparationTest(model, RULES, memoize=['encoder']).measure(tiny.item(0), [tiny.item(1)])
+    assert {n: set(vars(m)) for n, m in model.named_modules()} == before
+    assert model.training
+    assert model.block[1].num_batches_tracked == 0
+
+
+def test_encoders_run_once_for_each_input(model, monkeypatch):
+    plain = SeparationTest(model, RULES).measure(tiny.item(0), [tiny.item(1), tiny.item(2)])
+    calls, forward = [], model.encoder.forward
+    monkeypatch.setattr(model.encoder, 'forward', lambda x: calls.append(1) or forward(x))
+    test = SeparationTest(model, RULES, memoize=['encoder'])
+    again = test.measure(tiny.item(0), [tiny.item(1), tiny.item(2)])
+    np.testing.assert_array_equal(plain, again)
+    assert len(calls) == 4  # Three pictures, and black.
+
+
+def test_remembered_results_are_copies(model):
+    x = torch.ones(1, 3, 4, 4)
+    with memoized(model, ['encoder'], 1), torch.no_grad():
+        first = model.encoder(x)
+        expected = first.clone()
+        first.zero_()
+        assert torch.equal(model.encoder(x), expected)
+        assert not torch.equal(model.encoder(x + 1), expected)
+        assert torch.equal(model.encoder(x), expected)
+    assert 'forward' not in vars(model.encoder)
+
+
+def test_wrong_settings_are_refused(model):
+    with pytest.raises(UnknownNameError, match="'frozen'"):
+        SeparationTest(model, RULES, modes=['linear'])
+    with pytest.raises(UnknownNameError, match='bias_split'):
+        SeparationTest(model, {'x': dict(bias_split='some')})
+    with pytest.raises(InputError, match="'head' .*not finite"):
+        SeparationTest(model, RULES).measure(tiny.item(0, bad=True), [tiny.item(1)])
+
+
+@pytest.fixture
+def settings(model, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    torch.save(model.state_dict(), tmp_path / 'w.pth')
+    loop = dict(
+        type='explain3d.SeparationTestLoop',
+        rules={'identity': {}, 'none': SEPARATE},
+        shifts=2,
+        memoize=['encoder'],
+    )
+    return lambda name, **more: Config(
+        tiny.config(tmp_path / name, tmp_path / 'w.pth') | dict(test_cfg={**loop, **more})
+    )
+
+
+def test_a_test_loop_writes_table_and_protocol(model, tmp_path, settings):
+    metrics = Runner.from_cfg(settings('a')).test()
+    content = json.loads((tmp_path / 'a/separation.json').read_text())
+    protocol, table = content['protocol'], content['table']
+    assert (protocol['count'], protocol['stride'], protocol['shifts']) == (5, 1, 2)
+    assert protocol['rules']['none']['activation'] == 'separate'
+    assert 'by construction' in protocol['frozen']
+    assert [(r['rules'], r['mode']) for r in table] == [
+        ('identity', 'relinearized'), ('identity', 'frozen'),
+        ('none', 'relinearized'), (BLANKED, '-'),
+    ]  # fmt: skip
+    test = SeparationTest(model, {'identity': {}}, modes=['relinearized'], blanked=False)
+    values = [
+        test.measure(tiny.item(k), [tiny.item((k + m) % 5) for m in (1, 2)]) for k in range(5)
+    ]
+    values = np.concatenate(values)
+    for i, figure in enumerate(test.figures):
+        found = table[0]['figures'][figure.name]
+        assert found['count'] == 10
+        assert found['mean'] == pytest.approx(values[:, i].mean())
+        assert found['std'] == pytest.approx(values[:, i].std())
+    name = 'separation/identity/relinearized/radar_p/camera_pcc'
+    assert metrics[name] == table[0]['figures']['radar_p/camera pcc']['mean']
+    # The evaluator saw the clean predictions.
+    with torch.no_grad():
+        logits = [model.test_step(tiny.batch(k))[0].pred_bev_seg.logits.mean() for k in range(5)]
+    assert metrics['logit'] == pytest.approx(float(torch.stack(logits).mean()))
+    assert table[3]['figures']['radar_p/bias pcc'] == dict(
+        mean=None, std=None, count=0, undefined=10
+    )
+    text = text_of(table, test.figures, ('camera', 'radar'))
+    assert 'radar_p/camera pcc ↑' in text.splitlines()[0]
+    assert '1.00 ± 0.00' in text
+
+
+@pytest.mark.parametrize('world', [2, 3])
+def test_several_processes_give_the_same_table(model, settings, monkeypatch, world):
+    runner = Runner.from_cfg(settings('a'))
+    loop = runner.build_test_loop(runner.cfg.test_cfg)
+    loop.evaluate = False
+    test = SeparationTest(model, {'identity': {}}, blanked=False)
+    found = {}
+    for ranks in (1, world):
+        parts = []
+        for rank in range(ranks):
+            process = SimpleNamespace(
+                get_rank=lambda r=rank: r,
+                get_world_size=lambda n=ranks: n,
+                all_gather_object=lambda value: [*parts, value],  # noqa: B023
+            )
+            monkeypatch.setattr(separation_loop, 'dist', process)
+            parts.append(loop._collect(test))
+        found[ranks] = parts[-1].result()
+        assert len(parts[-1]) == 5
+    for field in ('count', 'means', 'deviations'):
+        np.testing.assert_array_equal(getattr(found[1], field), getattr(found[world], field))
+
+
+def test_sets_that_are_too_small_or_too_short(settings):
+    runner = Runner.from_cfg(settings('b', samples=9))
+    with pytest.raises(InputError, match='1 <= samples <= 5'):
+        runner.test()
