@@ -8,6 +8,7 @@ configuration (``load_from``).
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
