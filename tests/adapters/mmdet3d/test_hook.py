@@ -39,13 +39,21 @@ def _fresh():
     Counting.calls, Counting.fail_at = 0, None
 
 
-def runner(model, work_dir, checkpoint=None):
+class Loader(list):
+    """Batches, and a data set that knows its classes."""
+
+    def __init__(self, batches, model):
+        super().__init__(batches)
+        self.dataset = SimpleNamespace(metainfo=model.dataset_meta)
+
+
+def runner(model, work_dir, checkpoint=None, batches=()):
     """What the hook sees of a runner."""
     return SimpleNamespace(
         model=model,
         work_dir=str(work_dir),
         logger=MMLogger.get_current_instance(),
-        test_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=model.dataset_meta)),
+        test_dataloader=Loader(batches, model),
         _load_from=checkpoint,
         _resume=False,
     )
@@ -54,12 +62,13 @@ def runner(model, work_dir, checkpoint=None):
 def run(model, work_dir, batches, checkpoint=None, **settings):
     """A test run: the hook's stages around the host's own."""
     hook = ExplainerHook(**{**SETTINGS, **settings})
-    host = runner(model, work_dir, checkpoint)
+    host = runner(model, work_dir, checkpoint, batches)
     hook.before_test_epoch(host)
     samples = []
-    for batch in batches:
+    for index, batch in enumerate(batches):
         with torch.no_grad():
             samples += model.test_step(copy.deepcopy(batch))
+        hook.after_test_iter(host, index, data_batch=batch, outputs=samples)
     hook.after_test_epoch(host, {})
     return samples
 
@@ -199,6 +208,31 @@ def test_the_model_is_left_as_found(fails, tmp_path):
             run(model, tmp_path, batches(2, 1), explainer='Counting')
     else:
         run(model, tmp_path, batches(2, 1), explainer='Counting')
+    assert state_of(model) == before
+
+
+def test_the_evaluation_gets_the_model_as_it_was_found(tmp_path):
+    """It comes after the last batch, and no hook is told if it fails."""
+    model = tiny.build(tiny.second())
+    before = state_of(model)
+    hook = ExplainerHook(explainer='Counting', select=SELECT)
+    host = runner(model, tmp_path, batches=batches(1, 1))
+    hook.before_test_epoch(host)
+    for index, batch in enumerate(host.test_dataloader):
+        assert state_of(model) != before
+        model.test_step(copy.deepcopy(batch))
+        hook.after_test_iter(host, index, data_batch=batch, outputs=[])
+    assert state_of(model) == before
+    assert len(list((tmp_path / 'explanations').glob('*.npz'))) == 2
+
+
+def test_a_run_that_was_interrupted_can_be_started_again(tmp_path):
+    model = tiny.build(tiny.second())
+    before = state_of(model)
+    hook = ExplainerHook(explainer='Counting', select=SELECT)
+    hook.before_test_epoch(runner(model, tmp_path))  # Then the data loader fails.
+    hook.before_test_epoch(runner(model, tmp_path))
+    hook.after_test_epoch(runner(model, tmp_path))
     assert state_of(model) == before
 
 

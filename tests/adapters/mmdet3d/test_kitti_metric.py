@@ -476,6 +476,11 @@ class TestAnnotationFiles:
         with pytest.raises(InputError, match='received none in 2 frames'):
             scene.evaluate(tmp_path, scene.objects)
 
+    def test_a_part_of_the_frames(self, tmp_path):
+        scene, infos = Scene(frames=10), Scene(frames=12).infos()
+        with pytest.raises(InputError, match=r'each of the 12 frames.*received 10.*whole split'):
+            scene.evaluate(tmp_path, scene.objects, infos=infos)
+
     def test_dont_care_missing_among_the_categories(self, tmp_path):
         # The converter lists it only if the last frame has such a region.
         scene = Scene()

@@ -77,6 +77,7 @@ class ExplainerHook(Hook):
 
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
+        self._let_go()  # A run that was interrupted between two frames told nobody.
         if self.check_checkpoint:
             check_checkpoint(runner)
         frames = FrameExplainer(
@@ -98,13 +99,15 @@ class ExplainerHook(Hook):
             f'{frames.tracer.layer.name} into {outputs["dir"]}'
         )
 
+    def after_test_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
+        """Lets go after the last batch: nothing is told if the evaluation then fails."""
+        if batch_idx + 1 == len(runner.test_dataloader):
+            self.attachment.detach()
+
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the detector and reports what all processes did."""
-        if self.attachment is None:
-            return
-        attachment, self.attachment = self.attachment, None
-        attachment.detach()
-        if attachment.recorder is None:  # Not a single frame.
+        attachment = self._let_go()
+        if attachment is None or attachment.recorder is None:  # Not a single frame.
             return
         counts = attachment.recorder.counts
         if dist.is_distributed():
@@ -115,6 +118,13 @@ class ExplainerHook(Hook):
             for name, value in zip(names, total.tolist(), strict=True):
                 setattr(counts, name, value)
         runner.logger.info(f'Explained: {counts.text()}; in {attachment.recorder.folder}')
+
+    def _let_go(self) -> Attachment | None:
+        """Detaches, and returns the attachment of the run, if there is one."""
+        attachment, self.attachment = self.attachment, None
+        if attachment is not None:
+            attachment.detach()
+        return attachment
 
 
 def _class_names(runner: Any) -> Sequence[str] | None:

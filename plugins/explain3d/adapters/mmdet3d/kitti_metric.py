@@ -57,6 +57,20 @@ class KittiMetricCPU(KittiMetric):
         data_infos['metainfo']['categories'].setdefault('DontCare', -1)
         return super().convert_annos_to_kitti_annos(data_infos)
 
+    def format_results(self, results: list[dict], *args: Any, **kwargs: Any) -> Any:
+        """As ``KittiMetric``.
+
+        Raises:
+            InputError: If there is not one result for each frame of the annotation file.
+        """
+        if len(results) != len(self.data_infos):
+            raise InputError(
+                f'Expected a result for each of the {len(self.data_infos)} frames of '
+                f'{self.ann_file}, received {len(results)}: KITTI AP is that of a whole split. For '
+                'a part of the frames leave the evaluation out (test_evaluator=[]).'
+            )
+        return super().format_results(results, *args, **kwargs)
+
     def kitti_evaluate(
         self,
         results_dict: dict,
