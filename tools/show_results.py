@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Prints what a folder of explanations holds: a table of all frames, and the pictures' paths."""
+"""Prints what a folder of results holds: a table of all frames, and the pictures' paths."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from explain3d.core.results import ResultStore, format_table, summarize
+from explain3d.lmd.frame import FrameDecomposition
+from explain3d.lmd.summary import summarize_frames
 
 
 def average(rows: list[dict]) -> list[dict]:
@@ -41,12 +43,26 @@ def main() -> None:
     parser.add_argument('--targets', nargs='+', help='default: all in the files')
     parser.add_argument('--each', action='store_true', help='a row for each detection')
     args = parser.parse_args()
-    rows = [row for found in ResultStore(args.folder) for row in summarize(found, args.targets)]
-    print(format_table(rows if args.each else average(rows)))
-    print(
-        '\ninside: share of the saliency in the predicted box; top_inside: how often the most '
-        'salient point lies in it.'
-    )
+    frames = list(ResultStore(args.folder))
+    decompositions = [found for found in frames if isinstance(found, FrameDecomposition)]
+    rows = [
+        row
+        for found in frames
+        if not isinstance(found, FrameDecomposition)
+        for row in summarize(found, args.targets)
+    ]
+    if rows:
+        print(format_table(rows if args.each else average(rows)))
+        print(
+            '\ninside: share of the saliency in the predicted box; top_inside: how often the most '
+            'salient point lies in it.'
+        )
+    if decompositions:
+        print(format_table(summarize_frames(decompositions)))
+        print(
+            "\nlogit: mean over the cells that the model predicts, and its components' parts of "
+            'it; share: sum |h_m| over the sum of all components, of the whole map.'
+        )
     pictures = sorted((args.folder / 'pictures').glob('*.png'))
     if pictures:
         print(f'{len(pictures)} pictures, the first: {pictures[0]}')
