@@ -1,7 +1,9 @@
 """Seeds, outputs, captures, errors; and the model is left as it was found."""
 
 import copy
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -618,3 +620,17 @@ def test_several_constants_of_one_module_in_frozen_mode():
     base = decompose(Model(Pair()), *inputs(), rules=rules, record=True)
     frozen = decompose(Model(Pair()), *inputs(seed=3), frozen=base.record)
     assert torch.equal(frozen.outputs['']['bias'], base.outputs['']['bias'])
+
+
+def test_the_documentation_runs(capsys):
+    text = (Path(__file__).parents[2] / 'docs/lmd.md').read_text()
+    own, names = dict(FUNCTION_RULES), {}
+    try:
+        for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL)[:2]:
+            exec(block, names)
+        found = one(torch.fft.fftshift).outputs['']
+    finally:
+        FUNCTION_RULES.clear()
+        FUNCTION_RULES.update(own)
+    assert torch.equal(found['camera'], torch.fft.fftshift(inputs()[0]))
+    assert 'functional.conv2d' in capsys.readouterr().out
