@@ -1,6 +1,9 @@
 """Seeds, outputs, captures, errors; and the model is left as it was found."""
 
+import copy
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -566,3 +569,68 @@ def test_production_costs_at_most_one_pass_per_modality():
         2 * 8 * 8 * 9 * 2 * 64
     )  # Of the fusion convolution: 8 to 8 channels, 3 x 3, 2 x 64 cells.
     assert decomposed.get_total_flops() == 4 * plain.get_total_flops() - 2 * first
+
+
+def test_a_plain_part_of_a_concatenation_may_be_written_to_afterwards():
+    constant = torch.ones(2, 1, 6, 6).double()
+
+    def operation(x):
+        plain = constant.clone()
+        joined = torch.cat([x, plain], 1)
+        plain.zero_()
+        return joined * 1
+
+    found = one(operation).outputs['']
+    assert (found['bias'][:, 4] == 1).all()
+
+
+def test_a_part_of_a_concatenation_may_be_written_to_afterwards():
+    class Two(nn.Module):
+        def forward(self, a, b):
+            a, b = a * 1, b * 1
+            joined = torch.cat([a, b], 1)
+            a.zero_()
+            b += a
+            return joined * 1
+
+    a, b = inputs()
+    found = decompose(Two(), a, b, mode='check').outputs['']
+    assert torch.equal(found['camera'][:, :4], a)
+    assert torch.equal(found['radar'][:, 4:], b)
+
+
+def test_a_copy_of_a_carried_tensor():
+    a, b = inputs()
+    found = one(lambda x: copy.deepcopy(x) * 2).outputs['']
+    assert torch.equal(found['camera'], 2 * a)
+    assert torch.equal(found['radar'], 2 * b)
+
+
+def test_several_constants_of_one_module_in_frozen_mode():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return Extension.apply(x), Extension.apply(x[:, :1])
+
+    class Model(OneOperation):
+        def forward(self, a, b):
+            first, second = super().forward(a, b)
+            return first + second
+
+    rules = Rules(per_module={'operation': dict(module='constant')})
+    base = decompose(Model(Pair()), *inputs(), rules=rules, record=True)
+    frozen = decompose(Model(Pair()), *inputs(seed=3), frozen=base.record)
+    assert torch.equal(frozen.outputs['']['bias'], base.outputs['']['bias'])
+
+
+def test_the_documentation_runs(capsys):
+    text = (Path(__file__).parents[2] / 'docs/lmd.md').read_text()
+    own, names = dict(FUNCTION_RULES), {}
+    try:
+        for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL)[:2]:
+            exec(block, names)
+        found = one(torch.fft.fftshift).outputs['']
+    finally:
+        FUNCTION_RULES.clear()
+        FUNCTION_RULES.update(own)
+    assert torch.equal(found['camera'], torch.fft.fftshift(inputs()[0]))
+    assert 'functional.conv2d' in capsys.readouterr().out

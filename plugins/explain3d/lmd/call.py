@@ -165,7 +165,7 @@ class Call:
             out._twin.write(out, rows)
         else:
             self.run.carry(out, Twin(self.run, out, rows))
-        return self._finished(out, gate)
+        return self.finished(out, gate)
 
     def carry_pieces(self, out: Tensor, dim: int, pieces: list[Rows]) -> Tensor:
         """Returns ``out``, whose slices along ``dim`` have these components."""
@@ -175,11 +175,11 @@ class Call:
         for tensor in self.carried:
             tensor._twin.read_by(twin)
         self.run.carry(out, twin)
-        return self._finished(out, False)
+        return self.finished(out, False)
 
-    def carry_constant(self, out: Tensor, gate: bool = False) -> Tensor:
-        """Returns ``out`` as a constant: all of it is the bias."""
-        value = self.at_operating_point('constant', lambda: out.detach().clone())
+    def carry_constant(self, out: Tensor, gate: bool = False, name: str = '') -> Tensor:
+        """Returns ``out`` as a constant, all of it the bias; ``name`` tells several apart."""
+        value = self.at_operating_point(f'constant {name}', lambda: out.detach().clone())
         ids = self.constant_ids
         rows = Rows(ids, value.expand(len(ids), *value.shape))
         return self.carry(out, rows, gate)
@@ -229,7 +229,8 @@ class Call:
             return False
         return any(same_storage(stack, t) for _, t in tensors(self._record.items))
 
-    def _finished(self, out: Tensor, gate: bool) -> Tensor:
+    def finished(self, out: Tensor, gate: bool) -> Tensor:
+        """Measures a result, in check mode; for rules that write components by themselves."""
         out._twin.gate = gate
         if self.run.checks:
             self.run.measure(out, self)

@@ -251,12 +251,12 @@ class Decomposition:
             if not constant:
                 return rule(call, module, *args, **kwargs)
             out = exchanged(call.plain(), lambda _, tensor: plain(tensor))
-            return exchanged(out, lambda _, tensor: self._as_constant(call, tensor))
+            return exchanged(out, lambda where, tensor: self._as_constant(call, where, tensor))
 
-    def _as_constant(self, call: Call, tensor: Tensor) -> Tensor:
+    def _as_constant(self, call: Call, where: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        return call.carry_constant(tensor.view_as(tensor))
+        return call.carry_constant(tensor.view_as(tensor), name=where)
 
     def _check_not_lost(self, module: nn.Module, path: str, out: Any) -> None:
         found = [t for _, t in tensors(out) if t.is_floating_point()]

@@ -97,12 +97,13 @@ class Twin:
         if (shape, stride, offset) == self._geometry:
             return self._rows
         stack = self._rows.stack
-        start = stack.storage_offset() + offset - self._geometry[2]
-        if start < 0:
+        begin = offset - self._geometry[2]
+        if begin < 0 or begin + _extent(shape, stride) > _extent(*self._geometry[:2]):
             raise InputError(
                 'Expected a view inside the tensor that was seeded, received one that reaches '
-                'before it: seed the whole tensor.'
+                'beyond it: seed the whole tensor.'
             )
+        start = stack.storage_offset() + begin
         view = stack.as_strided((stack.shape[0], *shape), (stack.stride(0), *stride), start)
         return Rows(self._rows.ids, view)
 
@@ -167,10 +168,17 @@ def _overlaps(geometry: tuple) -> bool:
     return any(s == 0 and n > 1 for n, s in zip(geometry[0], geometry[1], strict=True))
 
 
+def _extent(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Returns how many elements of memory lie between the first and the last, with both."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+
+
 def _laid_out_like(stack: Tensor, geometry: tuple) -> Tensor:
     """Returns ``stack`` with each component laid out in memory as the value is."""
     shape, stride, _ = geometry
-    extent = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    extent = _extent(shape, stride)
     same = all(n == 1 or a == b for n, a, b in zip(shape, stack.stride()[1:], stride, strict=True))
     if stack.numel() == 0 or (same and (stack.shape[0] == 1 or stack.stride(0) >= extent)):
         return stack

@@ -190,14 +190,10 @@ def _relu6(a: Tensor) -> Tensor:
 @activation(*forms('clamp', 'clip'), f=torch.clamp)
 def _clamp(a: Tensor, min: Any = None, max: Any = None) -> Tensor:
     at_zero = torch.clamp(torch.zeros_like(a), min, max)
-    inside = (
-        1.0 if (min is None or _is_below_zero(min)) and (max is None or max is not None) else 0.0
-    )
-    return ratio(torch.clamp(a, min, max) - at_zero, a, inside)
-
-
-def _is_below_zero(bound: Any) -> bool:
-    return not isinstance(bound, Tensor) and bound < 0
+    below = min is None or bool((torch.as_tensor(min) < 0).all())
+    above = max is None or bool((torch.as_tensor(max) > 0).all())
+    # At A = 0 the slope does not matter to the sum: the derivative if 0 is inside the bounds.
+    return ratio(torch.clamp(a, min, max) - at_zero, a, float(below and above))
 
 
 @activation(*forms('clamp_min'), f=torch.clamp_min)
@@ -386,7 +382,7 @@ def _dropout(
 ) -> Tensor:
     training = kwargs.get('train', training)
     # torch's own forms have no default, those of functional differ in theirs.
-    default = getattr(call.func, '__name__', '') != 'alpha_dropout'
+    default = 'alpha_dropout' not in call.func.__name__
     if (default if training is None else training) and p > 0:
         raise unknown(call.operation, call.module, ' It is random in training mode: call eval().')
     rows = call.rows(input)

@@ -42,7 +42,7 @@ def _write(
         for row, number in enumerate(rows.ids):
             part = source.select((number,)).stack[0]
             write(rows.stack[row], part)
-        call._finished(target, False)
+        call.finished(target, False)
         return out
     raise AssertionError('the target of an in-place operation is carried')
 

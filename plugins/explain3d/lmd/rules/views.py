@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..call import Call
 from ..registry import forms, rule
 from ..rows import Rows, neighbours
-from ..twin import Carried
+from ..twin import Carried, plain
 
 
 def by_row(function: Callable[[Tensor], Tensor], rows: Rows, like: Tensor) -> Rows:
@@ -67,7 +67,6 @@ rule(
     *forms('im2col', 'col2im', 'unfold_copy', 'view_copy', 'to_dense', 'combinations'),
     F.fold,
     F.unfold,
-    Tensor.__deepcopy__,
 )(apply_to_each)
 
 
@@ -94,6 +93,14 @@ def _unrelated(call: Call, *args: Any, **kwargs: Any) -> Any:
     return call.plain()
 
 
+@rule(Tensor.__deepcopy__)
+def _deepcopy(call: Call, input: Tensor, memo: dict) -> Tensor:
+    rows = call.rows(input)
+    # torch refuses to copy subclasses.
+    out = memo[id(input)] = call.plain(plain(input), memo)
+    return call.carry(out, Rows(rows.ids, rows.stack.clone()))
+
+
 @rule(torch.cat, torch.concat, torch.concatenate)
 def _cat(call: Call, tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> Tensor:
     dim = kwargs.get('axis', dim)
@@ -106,7 +113,8 @@ def _cat(call: Call, tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -> 
         if call.is_carried(tensor):
             pieces += call.pieces(tensor, dim % out.dim())
         else:
-            pieces.append(call.rows(tensor.to(out.dtype)))
+            # A copy: the network may write into it while the pieces are not put together yet.
+            pieces.append(call.rows(tensor.to(out.dtype, copy=bool(call.constant_ids))))
     if len({piece.ids for piece in pieces}) == 1:
         return call.carry(out, neighbours(_alike(pieces, out), dim % out.dim()))
     return call.carry_pieces(out, dim, pieces)
