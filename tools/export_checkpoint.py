@@ -5,6 +5,11 @@ With ``--rename`` and ``--drop`` it hands the weights of one detector's parts to
 
     export_checkpoint.py second.pth trunk.pth --drop bbox_head \
         --rename middle_encoder=pts_middle_encoder backbone=pts_backbone neck=pts_neck
+
+With ``--average`` the weights are averaged with those that the training started from, which keeps
+what a fine-tuning on few frames forgets:
+
+    export_checkpoint.py tuned.pth out.pth --average start.pth
 """
 
 from __future__ import annotations
@@ -12,9 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 
 def shrink(state: OrderedDict) -> OrderedDict:
@@ -54,6 +61,28 @@ def transfer(state: OrderedDict, renamed: dict[str, str], dropped: list[str]) ->
     return moved
 
 
+def average(state: OrderedDict, other: Mapping[str, Tensor], share: float) -> OrderedDict:
+    """Returns ``(1 - share) * state + share * other`` in float32; counters are those of ``state``.
+
+    Raises:
+        ValueError: If the two differ in names or shapes, or ``share`` is not in [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f'Expected a share in [0, 1], received {share}.')
+    shapes, others = ({k: v.shape for k, v in each.items()} for each in (state, other))
+    if shapes != others:
+        differing = sorted(k for k in shapes | others if shapes.get(k) != others.get(k))
+        raise ValueError(
+            f'Expected weights of one model; these differ: {", ".join(differing[:5])}.'
+        )
+    mixed = OrderedDict(
+        (k, torch.lerp(v.float(), other[k].float(), share) if v.is_floating_point() else v)
+        for k, v in state.items()
+    )
+    mixed._metadata = state._metadata
+    return mixed
+
+
 def main() -> None:
     """Writes the small checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -62,6 +91,8 @@ def main() -> None:
     parser.add_argument('--note', nargs='*', default=[], metavar='KEY=VALUE', help='provenance')
     parser.add_argument('--rename', nargs='*', default=[], metavar='OLD=NEW', help='modules')
     parser.add_argument('--drop', nargs='*', default=[], metavar='MODULE', help='modules')
+    parser.add_argument('--average', type=Path, help='checkpoint to average the weights with')
+    parser.add_argument('--share', type=float, default=0.5, help='its share; default: %(default)s')
     args = parser.parse_args()
     # MMEngine's own checkpoints hold more than tensors (message hub, history).
     checkpoint = torch.load(args.source, map_location='cpu', weights_only=False)
@@ -71,7 +102,12 @@ def main() -> None:
         **dict(pair.split('=', 1) for pair in args.note),
     }
     renamed = dict(pair.split('=', 1) for pair in args.rename)
-    state = shrink(transfer(checkpoint['state_dict'], renamed, args.drop))
+    state = checkpoint['state_dict']
+    if args.average:
+        other = torch.load(args.average, map_location='cpu', weights_only=True)['state_dict']
+        state = average(state, other, args.share)
+        meta['averaged'] = f'{1 - args.share:g} of it, {args.share:g} of {args.average.name}'
+    state = shrink(transfer(state, renamed, args.drop))
     args.target.parent.mkdir(parents=True, exist_ok=True)
     torch.save({'meta': meta, 'state_dict': state}, args.target)
     print(f'{args.target}: {args.target.stat().st_size / 2**20:.2f} MiB')

@@ -1,8 +1,4 @@
-"""A small SimpleBEV with cameras and radar on the simulated mini nuScenes, trained on a CPU.
-
-The shipped weights had a second cycle, begun from these steps' weights with SimpleBEV's own
-``pos_weight`` of 2.13 and a rate of 0.001; the checkpoint's ``meta`` tells its length.
-"""
+"""A small SimpleBEV with cameras and radar on the simulated mini nuScenes, trained on a CPU."""
 
 _base_ = [
     '../_base_/models/simplebev_small.py',

@@ -55,3 +55,20 @@ def test_versions_survive_the_file(tool, state, tmp_path):
     torch.save({'state_dict': tool.shrink(state)}, tmp_path / 'c.pth')
     loaded = torch.load(tmp_path / 'c.pth', weights_only=True)['state_dict']
     assert loaded._metadata == state._metadata
+
+
+def test_average_weighs_floats_and_keeps_counters_and_versions(tool, state):
+    other = {k: v + 2 for k, v in state.items()}
+    mixed = tool.average(state, other, 0.25)
+    for name, value in state.items():
+        wanted = value + 0.5 if value.is_floating_point() else value
+        torch.testing.assert_close(mixed[name], wanted, rtol=0, atol=1e-6)
+    assert mixed._metadata == state._metadata
+
+
+def test_average_refuses_another_model_and_other_shares(tool, state):
+    other = {k: v for k, v in state.items() if k != 'head.bias'}
+    with pytest.raises(ValueError, match=r'these differ: head\.bias'):
+        tool.average(state, other, 0.5)
+    with pytest.raises(ValueError, match=r'in \[0, 1\], received 1\.5'):
+        tool.average(state, state, 1.5)
