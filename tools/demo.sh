@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv (see setup_env.sh), simulates a few frames of the mini world, explains what the
-# shipped SECOND and CenterPoint detect in them, and prints the tables and where the pictures are.
+# shipped SECOND and CenterPoint detect in them, decomposes what the shipped SimpleBEV predicts by
+# sensor, and prints the tables and where the pictures are.
 #
 #   EXPLAIN3D_DEMO_FRAMES  number of validation frames (default 10, at most 50)
 set -euo pipefail
@@ -13,27 +14,46 @@ first=200
 data="data/mini_kitti_demo_$frames"
 mkdir -p data outputs
 python=.venv/bin/python
-export PYTHONWARNINGS=ignore EXPLAIN3D_MINI_DATA="$data"
+scene="data/mini_nuscenes_demo_$frames"
+# Small tensors: more threads of torch cost more than they bring, far more on a busy machine.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export PYTHONWARNINGS=ignore EXPLAIN3D_MINI_DATA="$data" EXPLAIN3D_MINI_NUSCENES="$scene"
 
 say() { printf '\n[demo %s] %s\n' "$(date +%H:%M:%S)" "$*"; }
 
-say "1/3 simulating $frames frames into $data"
-"$python" tools/make_mini_dataset.py kitti --out "$data" --first-frame "$first" \
-    --frames "$frames" --val-frames "$frames" --workers "$(nproc)" --mmdet3d-infos \
-    >"$data.log" 2>&1 || { tail -n 20 "$data.log" >&2; exit 1; }
+logged() {  # LOG COMMAND...: the log's end if it fails
+    local log="$1"; shift
+    mkdir -p "$(dirname "$log")"
+    "$@" >"$log" 2>&1 || { tail -n 25 "$log" >&2; exit 1; }
+}
+
+say "1/5 simulating $frames frames into $data"
+logged "$data.log" "$python" tools/make_mini_dataset.py kitti --out "$data" \
+    --first-frame "$first" --frames "$frames" --val-frames "$frames" --workers "$(nproc)" \
+    --mmdet3d-infos
 
 step=2
 for model in second centerpoint; do
     out="outputs/demo/ffam_$model"
-    say "$step/3 FFAM on $model"
-    mkdir -p "$out"
-    "$python" tools/test.py "configs/ffam/ffam_${model}_miniworld.py" \
-        --work-dir "$out/run" --out-dir "$out" --cfg-options "custom_hooks.0.targets=all,score" \
-        >"$out/run.log" 2>&1 \
-        || { tail -n 25 "$out/run.log" >&2; exit 1; }
+    say "$step/5 FFAM on $model"
+    logged "$out/run.log" "$python" tools/test.py "configs/ffam/ffam_${model}_miniworld.py" \
+        --work-dir "$out/run" --out-dir "$out" --cfg-options "custom_hooks.0.targets=all,score"
     # Recall and precision of the detector on these frames, and what was explained.
     grep -E '^[A-Z][a-z]+_3D@.*: recall |Explained:' "$out/run.log" | sed 's/.*INFO - //'
     "$python" tools/show_results.py "$out"
     step=$((step + 1))
 done
+
+say "4/5 simulating a drive of $frames keyframes with cameras, radars and a LiDAR into $scene"
+logged "$scene.log" "$python" tools/make_mini_dataset.py nuscenes --out "$scene" \
+    --scenes-train 0 --scenes-val 1 --scenes-test 0 --keyframes "$frames" --workers "$(nproc)" \
+    --mmdet3d-infos
+logged "$scene.log" "$python" tools/add_bev_infos.py "$scene" --infos nuscenes_infos_val.pkl
+
+out="outputs/demo/lmd_simplebev"
+say "5/5 LMD on SimpleBEV: camera, radar, bias"
+logged "$out/run.log" "$python" tools/test.py \
+    configs/lmd/lmd_simplebev_radar-camera_mini-nuscenes.py --work-dir "$out/run" --out-dir "$out"
+grep -E '^IoU: |Decomposed:' "$out/run.log" | sed 's/.*INFO - //'
+"$python" tools/show_results.py "$out"
 say "done. Results: outputs/demo; read one with explain3d.load('outputs/demo/ffam_second/000200.npz')."

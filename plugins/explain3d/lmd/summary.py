@@ -35,8 +35,9 @@ def summarize_frames(frames: Sequence[FrameDecomposition]) -> list[dict[str, Any
         each = [{name: shares(frame.outputs[name])} for frame in frames]
         rows.append(_row(frames[0], name, 'share', mean_shares(each)[name], len(frames)))
     for name, mean in mean_shares([frame.shares for frame in frames]).items():
-        count = sum(name in frame.shares for frame in frames)
-        rows.append(_row(frames[0], name, 'share', mean, count))
+        if name not in frames[0].outputs:
+            count = sum(name in frame.shares for frame in frames)
+            rows.append(_row(frames[0], name, 'share', mean, count))
     return rows
 
 

@@ -31,21 +31,27 @@ def model():
 
 def run(model, work_dir, batches, **settings):
     """A test run: the hook's stages around the host's own."""
-    hook = LMDHook(**settings)
-    host = SimpleNamespace(
+    hook, host = LMDHook(**settings), runner(model, work_dir, batches)
+    hook.before_test_epoch(host)
+    samples = []
+    for index, batch in enumerate(batches):
+        with torch.no_grad():
+            samples += model.test_step(copy.deepcopy(batch))
+        hook.after_test_iter(host, index, data_batch=batch, outputs=samples)
+    hook.after_test_epoch(host, {})
+    return samples
+
+
+def runner(model, work_dir, batches):
+    """What the hook sees of a runner."""
+    return SimpleNamespace(
         model=model,
         work_dir=str(work_dir),
         logger=MMLogger.get_current_instance(),
+        test_dataloader=batches,
         _load_from=None,
         _resume=False,
     )
-    hook.before_test_epoch(host)
-    samples = []
-    for batch in batches:
-        with torch.no_grad():
-            samples += model.test_step(copy.deepcopy(batch))
-    hook.after_test_epoch(host, {})
-    return samples
 
 
 def store(work_dir):
@@ -118,6 +124,30 @@ def test_the_model_is_left_as_found(model, tmp_path, fails):
     assert {n: set(vars(m)) for n, m in model.named_modules()} == names
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_the_evaluation_gets_the_model_as_it_was_found(model, tmp_path):
+    """It comes after the last batch, and no hook is told if it fails."""
+    before = dict(vars(model))
+    batches = [tiny.batch(0), tiny.batch(1)]
+    hook, host = LMDHook(), runner(model, tmp_path, batches)
+    hook.before_test_epoch(host)
+    for index, batch in enumerate(batches):
+        assert vars(model).keys() != before.keys()
+        with torch.no_grad():
+            model.test_step(batch)
+        hook.after_test_iter(host, index)
+    assert vars(model).keys() == before.keys()
+
+
+def test_a_run_that_was_interrupted_can_be_started_again(model, tmp_path):
+    batches = [tiny.batch(0), tiny.batch(1)]
+    hook, host = LMDHook(), runner(model, tmp_path, batches)
+    for _ in range(2):
+        hook.before_test_epoch(host)  # The second time without the end of the first.
+        with torch.no_grad():
+            model.test_step(tiny.batch(0))
+    assert len(store(tmp_path)) == 1
 
 
 def test_a_run_goes_on_where_it_stopped(model, tmp_path, calls):

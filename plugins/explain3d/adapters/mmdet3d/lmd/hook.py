@@ -88,6 +88,7 @@ class LMDHook(Hook):
 
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
+        self._let_go()  # A run that was interrupted between two frames told nobody.
         if self.check_checkpoint:
             check_checkpoint(runner)
         decomposer = FrameDecomposer(attachable(runner.model), **self.settings)
@@ -107,15 +108,17 @@ class LMDHook(Hook):
             f'{results["dir"]}'
         )
 
+    def after_test_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
+        """Lets go after the last batch: nothing is told if the evaluation then fails."""
+        if batch_idx + 1 == len(runner.test_dataloader):
+            self.attachment.detach()
+
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the model and reports what all processes did."""
-        if self.attachment is None:
+        attachment = self._let_go()
+        if attachment is None or attachment.recorder is None:  # Not a single frame.
             return
-        attachment, self.attachment = self.attachment, None
-        attachment.detach()
         recorder = attachment.recorder
-        if recorder is None:  # Not a single frame.
-            return
         counts, device = recorder.counts, next(attachment.model.parameters()).device
         names = ('frames', 'resumed', 'failed')
         total = torch.tensor([getattr(counts, n) for n in names], device=device)
@@ -124,6 +127,13 @@ class LMDHook(Hook):
             setattr(counts, name, value)
         table = _shares_table(recorder, device)
         runner.logger.info(f'Decomposed: {counts.text()}; in {recorder.folder}\n{table}')
+
+    def _let_go(self) -> DecompositionAttachment | None:
+        """Detaches, and returns the attachment of the run, if there is one."""
+        attachment, self.attachment = self.attachment, None
+        if attachment is not None:
+            attachment.detach()
+        return attachment
 
 
 def _shares_table(recorder: DecompositionRecorder, device: torch.device) -> str:
