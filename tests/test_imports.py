@@ -28,7 +28,7 @@ def imported(code):
 
 
 def test_host_independent_parts_import_no_host():
-    parts = ('core', 'methods', 'metrics', 'visualization', 'datasets')
+    parts = ('core', 'methods', 'lmd', 'lmd.rules', 'metrics', 'visualization', 'datasets')
     found = imported('; '.join(f"modules('explain3d.{part}')" for part in parts))
     assert {'explain3d', 'torch', 'matplotlib'} <= found
     assert found.isdisjoint(HOSTS)
