@@ -16,7 +16,6 @@ import argparse
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Sequence
@@ -135,13 +134,22 @@ def peak_memory(variant: str, modalities: int, args: argparse.Namespace, queue: 
     model = build(modalities, args)
     data = scene(model, args)
     cuda = args.device != 'cpu'
-    before = torch.cuda.memory_allocated() if cuda else _resident()
+    before = torch.cuda.memory_allocated() if cuda else _resident('VmRSS')
+    if not cuda:
+        Path('/proc/self/clear_refs').write_text('5')  # Building had a peak of its own.
     run(variant, model, data)
-    queue.put((torch.cuda.max_memory_allocated() if cuda else _resident(), before))
+    queue.put((torch.cuda.max_memory_allocated() if cuda else _resident('VmHWM'), before))
 
 
-def _resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _resident(which: str) -> int:
+    """Returns this process's resident memory, or its peak; Linux only.
+
+    ``getrusage`` will not do: what it reports a child inherits from its parent.
+    """
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(f'{which}:'):
+            return int(line.split()[1]) * 1024
+    raise OSError(f'/proc/self/status has no {which}: use --no-memory.')
 
 
 def memory_of(variant: str, modalities: int, args: argparse.Namespace) -> float:
@@ -227,7 +235,11 @@ def report(records: Sequence[dict], args: argparse.Namespace) -> dict:
 def main() -> None:
     """Measures, prints, saves."""
     args = parse_args()
-    summary = report([measure(m, args) for m in args.modalities], args)
+    records = []
+    for modalities in args.modalities:
+        records.append(measure(modalities, args))
+        print(f'{modalities} modalities measured', flush=True)
+    summary = report(records, args)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(summary, indent=2) + '\n')
