@@ -61,7 +61,7 @@ def test_the_metric_of_the_page_on_extending_works(monkeypatch, explanation):
 
     monkeypatch.setattr(METRICS, '_module_dict', dict(METRICS._module_dict))
     exec(examples('docs/extending.md')[-1], {})
-    metric = METRICS.build(dict(type='SaliencyMass'))
+    metric = METRICS.build(dict(type='explain3d.SaliencyMass'))
     metric.process({}, [{'explanation': explanation}])
     found = metric.evaluate(size=1)  # One sample, two detections.
     assert found['detections'] == 2
