@@ -6,20 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from mmengine import dist
-from mmengine.hooks import Hook
-
 from ...core.targets import TargetSpec
 from ...registry import HOOKS
 from .attachment import Attachment, attachable
 from .checkpoints import check_checkpoint
 from .frame_explainer import FrameExplainer
 from .recorder import Recorder
+from .run_hook import TestRunHook, sum_counts
 
 
 @HOOKS.register_module()
-class ExplainerHook(Hook):
+class ExplainerHook(TestRunHook):
     """Explains the detections of every frame of a test run.
 
     It attaches to the detector when the test starts and lets go of it at the end; model,
@@ -54,9 +51,6 @@ class ExplainerHook(Hook):
         ... ]
     """
 
-    #: After all others: hooks that exchange the weights (EMA) have done so by then.
-    priority = 'VERY_LOW'
-
     def __init__(
         self,
         explainer: str | dict = 'FFAM',
@@ -73,7 +67,6 @@ class ExplainerHook(Hook):
         self.outputs = dict(outputs or {})
         self.resume, self.on_error, self.interval = resume, on_error, interval
         self.frame_id, self.check_checkpoint = frame_id, check_checkpoint
-        self.attachment: Attachment | None = None
 
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
@@ -99,32 +92,15 @@ class ExplainerHook(Hook):
             f'{frames.tracer.layer.name} into {outputs["dir"]}'
         )
 
-    def after_test_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
-        """Lets go after the last batch: nothing is told if the evaluation then fails."""
-        if batch_idx + 1 == len(runner.test_dataloader):
-            self.attachment.detach()
-
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the detector and reports what all processes did."""
         attachment = self._let_go()
         if attachment is None or attachment.recorder is None:  # Not a single frame.
             return
         counts = attachment.recorder.counts
-        if dist.is_distributed():
-            device = next(attachment.model.parameters()).device
-            names = ('frames', 'detections', 'resumed', 'failed')
-            total = torch.tensor([getattr(counts, n) for n in names], device=device)
-            dist.all_reduce(total)
-            for name, value in zip(names, total.tolist(), strict=True):
-                setattr(counts, name, value)
+        device = next(attachment.model.parameters()).device
+        sum_counts(counts, ('frames', 'detections', 'resumed', 'failed'), device)
         runner.logger.info(f'Explained: {counts.text()}; in {attachment.recorder.folder}')
-
-    def _let_go(self) -> Attachment | None:
-        """Detaches, and returns the attachment of the run, if there is one."""
-        attachment, self.attachment = self.attachment, None
-        if attachment is not None:
-            attachment.detach()
-        return attachment
 
 
 def _class_names(runner: Any) -> Sequence[str] | None:

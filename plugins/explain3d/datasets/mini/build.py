@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,7 +82,8 @@ def build_kitti(
     missing = [n for n in names if not all(p.exists() for p in frame_files(root, n).values())]
     if missing:
         report(f'{root}: making {len(missing)} of {len(names)} frames with {workers} workers')
-        _make(root, parameters, missing, workers, report)
+        jobs = [(root, parameters, name) for name in missing]
+        run_jobs(_make_one, jobs, workers, report, 'frame', interval=25, chunk=2)
     else:
         report(f'{root}: all {len(names)} frames are there')
     for split, members in parameters.splits().items():
@@ -133,22 +134,41 @@ def claim_folder(root: Path, wanted: dict) -> None:
         )
 
 
-def _make(root: Path, parameters: KittiParameters, names, workers: int, report) -> None:
-    start, jobs = time.time(), [(root, parameters, name) for name in names]
+def run_jobs(
+    make: Callable,
+    jobs: Sequence,
+    workers: int,
+    report: Callable[[str], None],
+    unit: str,
+    interval: int = 1,
+    chunk: int = 1,
+) -> None:
+    """Runs ``make`` on each of the jobs, in several processes if asked to, and reports.
+
+    Args:
+        make: A function of a module, since it goes to other processes.
+        jobs: Its arguments, one a job.
+        workers: Processes.
+        report: Gets progress messages.
+        unit: What a job makes, in the singular ("frame").
+        interval: Jobs from one message to the next; the last one is reported always.
+        chunk: Jobs that a process takes at once.
+    """
+    start = time.time()
+
+    def follow(results: Iterable) -> None:
+        for done, _ in enumerate(results, 1):
+            if done % interval == 0 or done == len(jobs):
+                seconds = (time.time() - start) / done
+                report(f'  {done}/{len(jobs)} {unit}s, {seconds:.2f} s a {unit}')
+
     if workers <= 1:
-        results = map(_make_one, jobs)
-        _follow(results, len(jobs), start, report)
+        follow(map(make, jobs))
         return
     # Spawned, not forked: the caller may run threads (torch, OpenMP).
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        _follow(pool.map(_make_one, jobs, chunksize=2), len(jobs), start, report)
-
-
-def _follow(results, total: int, start: float, report) -> None:
-    for done, _ in enumerate(results, 1):
-        if done % 25 == 0 or done == total:
-            report(f'  {done}/{total} frames, {(time.time() - start) / done:.2f} s a frame')
+        follow(pool.map(make, jobs, chunksize=chunk))
 
 
 def _make_one(job: tuple[Path, KittiParameters, str]) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
-from .build import claim_folder
+from .build import claim_folder, run_jobs
 from .kitti import replace_file
 from .nuscenes import Recipe, make_scene, rows_file
 from .nuscenes_schema import SPLITS, constant_tables, scene_names
@@ -103,7 +100,7 @@ def build_nuscenes(
     if missing:
         report(f'{root}: making {len(missing)} of {len(scenes)} scenes with {workers} workers')
         jobs = [(root, name, scenes[name], _recipe(parameters)) for name in missing]
-        _make(jobs, workers, report)
+        run_jobs(_make_one, jobs, workers, report, 'scene')
     else:
         report(f'{root}: all {len(scenes)} scenes are there')
     _write_tables(root, parameters)
@@ -112,22 +109,6 @@ def build_nuscenes(
 
 def _recipe(parameters: NuScenesParameters) -> Recipe:
     return Recipe(**{name: getattr(parameters, name) for name in Recipe.__dataclass_fields__})
-
-
-def _make(jobs: list[tuple], workers: int, report: Callable[[str], None]) -> None:
-    start = time.time()
-    if workers <= 1:
-        _follow(map(_make_one, jobs), len(jobs), start, report)
-        return
-    # Spawned, not forked: the caller may run threads (torch, OpenMP).
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        _follow(pool.map(_make_one, jobs), len(jobs), start, report)
-
-
-def _follow(results, total: int, start: float, report) -> None:
-    for done, _ in enumerate(results, 1):
-        report(f'  {done}/{total} scenes, {(time.time() - start) / done:.1f} s a scene')
 
 
 def _make_one(job: tuple[Path, str, str, Recipe]) -> None:

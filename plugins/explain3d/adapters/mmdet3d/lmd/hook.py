@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 from mmengine import dist
-from mmengine.hooks import Hook
 
 from ....core.results import format_table
 from ....registry import HOOKS
 from ..attachment import attachable
 from ..checkpoints import check_checkpoint
+from ..run_hook import TestRunHook, sum_counts
 from .attachment import DecompositionAttachment
 from .decomposer import FrameDecomposer, OutputsSpec, SeedsSpec
 from .recorder import DecompositionRecorder
 
 
 @HOOKS.register_module()
-class LMDHook(Hook):
+class LMDHook(TestRunHook):
     """Decomposes every frame of a test run into its modalities (LMD).
 
     It attaches to the model when the test starts and lets go of it at the end; model, predictions
@@ -57,8 +57,6 @@ class LMDHook(Hook):
         >>> custom_hooks = [dict(type='explain3d.LMDHook', capture=['decoder.layer1'])]
     """
 
-    priority = 'VERY_LOW'
-
     def __init__(
         self,
         seeds: SeedsSpec = None,
@@ -84,7 +82,6 @@ class LMDHook(Hook):
         self.results = dict(results or {})
         self.resume, self.on_error, self.interval = resume, on_error, interval
         self.check_checkpoint = check_checkpoint
-        self.attachment: DecompositionAttachment | None = None
 
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
@@ -108,11 +105,6 @@ class LMDHook(Hook):
             f'{results["dir"]}'
         )
 
-    def after_test_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
-        """Lets go after the last batch: nothing is told if the evaluation then fails."""
-        if batch_idx + 1 == len(runner.test_dataloader):
-            self.attachment.detach()
-
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the model and reports what all processes did."""
         attachment = self._let_go()
@@ -120,20 +112,9 @@ class LMDHook(Hook):
             return
         recorder = attachment.recorder
         counts, device = recorder.counts, next(attachment.model.parameters()).device
-        names = ('frames', 'resumed', 'failed')
-        total = torch.tensor([getattr(counts, n) for n in names], device=device)
-        dist.all_reduce(total)
-        for name, value in zip(names, total.tolist(), strict=True):
-            setattr(counts, name, value)
+        sum_counts(counts, ('frames', 'resumed', 'failed'), device)
         table = _shares_table(recorder, device)
         runner.logger.info(f'Decomposed: {counts.text()}; in {recorder.folder}\n{table}')
-
-    def _let_go(self) -> DecompositionAttachment | None:
-        """Detaches, and returns the attachment of the run, if there is one."""
-        attachment, self.attachment = self.attachment, None
-        if attachment is not None:
-            attachment.detach()
-        return attachment
 
 
 def _shares_table(recorder: DecompositionRecorder, device: torch.device) -> str:
