@@ -1,9 +1,9 @@
 """Stand-ins for ``iou3d_nms_cuda``: rotated overlap and suppression in the bird's-eye view.
 
 Boxes are OpenPCDet's (x, y, z, dx, dy, dz, heading), which are this project's (x, y, z, l, w, h,
-yaw). The overlap is exact, in float64 and rounded to the output's type; the compiled kernels work in
-float32 and take a corner up to 1 cm outside the other box for one inside, so theirs differs by as
-much where boxes nearly touch. A box that is not finite overlaps nothing.
+yaw). The overlap is exact, in float64 and rounded to the output's type; the compiled kernels work
+in float32 and take a corner up to 1 cm outside the other box for one inside, so theirs differs by
+as much where boxes nearly touch. A box that is not finite overlaps nothing.
 """
 
 from __future__ import annotations

@@ -14,27 +14,61 @@ from typing import Any
 
 import torch
 
-from . import overlap
+from . import (
+    grouping,
+    in_boxes,
+    ingroup,
+    neighbours,
+    overlap,
+    roiaware,
+    sampling,
+    vector_pool,
+)
 from .errors import CpuModeError
 
-# Extension of OpenPCDet: the functions that stand in for its own.
+
+def _by_name(*functions: Callable) -> dict[str, Callable]:
+    return {function.__name__: function for function in functions}
+
+
+# Extension of OpenPCDet: the functions that stand in for its own, by their names.
 EXTENSIONS: dict[str, dict[str, Callable]] = {
-    'pcdet.ops.iou3d_nms.iou3d_nms_cuda': {
-        'boxes_overlap_bev_gpu': overlap.boxes_overlap_bev_gpu,
-        'boxes_aligned_overlap_bev_gpu': overlap.boxes_aligned_overlap_bev_gpu,
-        'paired_boxes_overlap_bev_gpu': overlap.paired_boxes_overlap_bev_gpu,
-        'boxes_iou_bev_gpu': overlap.boxes_iou_bev_gpu,
-        'boxes_iou_bev_cpu': overlap.boxes_iou_bev_cpu,
-        'boxes_aligned_iou_bev_cpu': overlap.boxes_aligned_iou_bev_cpu,
-        'nms_gpu': overlap.nms_gpu,
-        'nms_normal_gpu': overlap.nms_normal_gpu,
-    },
-    'pcdet.ops.roiaware_pool3d.roiaware_pool3d_cuda': {},
+    'pcdet.ops.iou3d_nms.iou3d_nms_cuda': _by_name(
+        overlap.boxes_overlap_bev_gpu,
+        overlap.boxes_aligned_overlap_bev_gpu,
+        overlap.paired_boxes_overlap_bev_gpu,
+        overlap.boxes_iou_bev_gpu,
+        overlap.boxes_iou_bev_cpu,
+        overlap.boxes_aligned_iou_bev_cpu,
+        overlap.nms_gpu,
+        overlap.nms_normal_gpu,
+    ),
+    'pcdet.ops.roiaware_pool3d.roiaware_pool3d_cuda': _by_name(
+        roiaware.forward,
+        roiaware.backward,
+        in_boxes.points_in_boxes_gpu,
+        in_boxes.points_in_boxes_cpu,
+    ),
+    'pcdet.ops.pointnet2.pointnet2_stack.pointnet2_stack_cuda': _by_name(
+        neighbours.ball_query_wrapper,
+        neighbours.voxel_query_wrapper,
+        neighbours.three_nn_wrapper,
+        grouping.group_points_wrapper,
+        grouping.group_points_grad_wrapper,
+        grouping.three_interpolate_wrapper,
+        grouping.three_interpolate_grad_wrapper,
+        sampling.farthest_point_sampling_wrapper,
+        sampling.stack_farthest_point_sampling_wrapper,
+        vector_pool.query_stacked_local_neighbor_idxs_wrapper_stack,
+        vector_pool.query_three_nn_by_stacked_local_idxs_wrapper_stack,
+        vector_pool.vector_pool_wrapper,
+        vector_pool.vector_pool_grad_wrapper,
+    ),
+    'pcdet.ops.ingroup_inds.ingroup_inds_cuda': _by_name(ingroup.forward),
+    # Imported, but without stand-ins: PointRCNN and BEVFusion's camera branch.
     'pcdet.ops.roipoint_pool3d.roipoint_pool3d_cuda': {},
-    'pcdet.ops.pointnet2.pointnet2_stack.pointnet2_stack_cuda': {},
     'pcdet.ops.pointnet2.pointnet2_batch.pointnet2_batch_cuda': {},
     'pcdet.ops.bev_pool.bev_pool_ext': {},
-    'pcdet.ops.ingroup_inds.ingroup_inds_cuda': {},
 }
 
 
