@@ -82,7 +82,8 @@ def test_one_thread_of_the_stock_kernels_gives_the_same():
 
 def test_four_threads_give_the_same_each_time():
     code = (
-        'import torch, spconv.pytorch as s, explain3d.adapters.common.spconv_compat as c; c.ensure_cpu_backward()\n'
+        'import torch, spconv.pytorch as s\n'
+        'import explain3d.adapters.common.spconv_compat as c; c.ensure_cpu_backward()\n'
         'torch.manual_seed(0); cells = torch.ones(30, 24, 26).nonzero()\n'
         'm = s.SubMConv3d(16, 16, 3, padding=1, bias=False)\n'
         'f = torch.randn(len(cells), 16, requires_grad=True)\n'

@@ -25,6 +25,7 @@ class LayerInfo:
         geometry: Where the cells lie.
         is_leaf: Whether the module has no submodules; such layers are not listed in messages.
         aliases: Other names: ``stride4``, ``bev``, ``neck``, ``pillars``.
+        key: Of a module that returns a dict of everything (OpenPCDet's), the entry that is meant.
     """
 
     name: str
@@ -34,6 +35,7 @@ class LayerInfo:
     geometry: VoxelGeometry
     is_leaf: bool = False
     aliases: tuple[str, ...] = ()
+    key: str | None = None
 
     @property
     def stride(self) -> float:

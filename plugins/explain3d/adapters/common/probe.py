@@ -65,8 +65,12 @@ class GridProbe:
         channels: int,
         grid: Grid | None,
         module: nn.Module | None = None,
+        key: str | None = None,
     ) -> None:
-        """Enters a layer; without a grid, it is none that can be explained."""
+        """Enters a layer, arguments as in ``LayerInfo``.
+
+        Without a grid, it is none that can be explained.
+        """
         if grid is None:
             return
         shape, stride, center = grid.shape, grid.stride, grid.center
@@ -81,7 +85,7 @@ class GridProbe:
         )
         is_leaf = module is not None and next(module.children(), None) is None
         self.found.pop(name, None)  # A module that runs twice counts where it ran last.
-        self.found[name] = LayerInfo(name, kind, channels, tuple(shape), geometry, is_leaf)
+        self.found[name] = LayerInfo(name, kind, channels, tuple(shape), geometry, is_leaf, key=key)
 
     def _observer(self, name: str) -> Callable:
         def observe(module: nn.Module, inputs: tuple, output: Any) -> None:
@@ -97,11 +101,16 @@ class GridProbe:
         return observe
 
     def _follow(self, module: nn.Module, inputs: tuple, output: Any) -> None:
-        """Enters the grid that a convolution or pooling makes out of its input's."""
+        """Enters the grid that a convolution, pooling or padding makes out of its input's."""
         source, target = _shape(inputs[0] if inputs else None), _shape(output)
-        if source is None or target is None or not hasattr(module, 'kernel_size'):
+        if source is None or target is None:
             return
         grid = self.book.get(source)
+        if isinstance(module, nn.ZeroPad2d) and grid is not None:
+            left, _, top, _ = module.padding
+            self.book.add(grid.padded(target, (top, left)))
+        if not hasattr(module, 'kernel_size'):
+            return
         # Submanifold and inverse convolutions stay on, or return to, a grid that is known.
         known = getattr(module, 'subm', False) or getattr(module, 'inverse', False)
         if grid is None or known or self.book.get(target) is not None:
