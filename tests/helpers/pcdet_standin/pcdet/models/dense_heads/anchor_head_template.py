@@ -35,12 +35,12 @@ class AnchorHeadTemplate(nn.Module):
             low, high = float(limits[axis]), float(limits[axis + 3])
             half = (high - low) / cells / 2 if cfg.get('align_center', False) else 0.0
             axes.append(torch.linspace(low + half, high - half, cells))
-        heights = torch.tensor(cfg['anchor_bottom_heights'])
+        heights = torch.tensor(cfg['anchor_bottom_heights'], dtype=torch.float)
         sizes, turns = torch.tensor(cfg['anchor_sizes']), torch.tensor(cfg['anchor_rotations'])
         z, y, x, size, turn = torch.meshgrid(
-            heights, axes[1], axes[0], torch.arange(len(sizes)), turns.float(), indexing='ij'
+            heights, axes[1], axes[0], torch.arange(len(sizes)).float(), turns.float(), indexing='ij'
         )
-        size = sizes[size]
+        size = sizes[size.long()]
         centre = torch.stack([x, y, z + size[..., 2] / 2], -1)
         return torch.cat([centre, size, turn[..., None]], -1)
 
