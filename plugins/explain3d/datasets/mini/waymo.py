@@ -1,7 +1,7 @@
 """One segment of the mini world in Waymo's terms: sweeps of the roof LiDAR, boxes, ego poses.
 
-Nothing here knows a host's files: `waymo_pcdet` and `waymo_mmdet3d` write those. All sensors measure
-at the same moment, ten times a second.
+Nothing here knows a host's files: `waymo_pcdet` and `waymo_mmdet3d` write those. All sensors
+measure at the same moment, ten times a second.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def annotations(boxes: list[Box], pose: np.ndarray) -> dict[str, np.ndarray]:
         boxes: The frame's boxes.
         pose: (4, 4) vehicle to global frame.
     """
-    geometry = np.array([b.box for b in boxes]).reshape(-1, 7)
-    speed = np.array([b.speed for b in boxes]).reshape(-1, 2)
+    geometry = np.array([b.box for b in boxes], float).reshape(-1, 7)
+    speed = np.array([b.speed for b in boxes], float).reshape(-1, 2)
     level = np.array([b.difficulty for b in boxes], int)
     along = np.pad(speed, ((0, 0), (0, 1))) @ pose[:3, :3]
     return {
@@ -96,7 +96,7 @@ def annotations(boxes: list[Box], pose: np.ndarray) -> dict[str, np.ndarray]:
         'tracking_difficulty': level.copy(),
         'num_points_in_gt': np.array([b.points for b in boxes], int),
         'speed_global': speed,
-        'accel_global': np.array([b.acceleration for b in boxes]).reshape(-1, 2),
+        'accel_global': np.array([b.acceleration for b in boxes], float).reshape(-1, 2),
         'gt_boxes_lidar': np.concatenate([geometry, along[:, :2]], 1),
     }
 
