@@ -2,6 +2,7 @@
 
 make_mini_dataset.py kitti --out data/mini_kitti --mmdet3d-infos
 make_mini_dataset.py nuscenes --out data/mini_nuscenes --workers 2 --mmdet3d-infos
+make_mini_dataset.py waymo --out data/mini_waymo --workers 2
 make_mini_dataset.py kitti-real --out data/kitti-mini   (finds frames by EXPLAIN3D_REAL_DATA)
 """
 
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'plugins'))
 from explain3d.core.errors import Explain3DError  # noqa: E402
 from explain3d.datasets.mini.build import KittiParameters, build_kitti  # noqa: E402
 from explain3d.datasets.mini.build_nuscenes import NuScenesParameters, build_nuscenes  # noqa: E402
+from explain3d.datasets.mini.build_waymo import WaymoParameters, build_waymo  # noqa: E402
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,6 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     _add_pcdet_infos(kitti)
     _add_nuscenes(formats)
+    _add_waymo(formats)
     real = formats.add_parser('kitti-real', help='a work folder over read-only KITTI frames')
     real.add_argument('--out', type=Path, default=Path('data/kitti-mini'))
     real.add_argument('--source', type=Path, help='default: kitti-mini in EXPLAIN3D_REAL_DATA')
@@ -106,6 +109,45 @@ def _add_nuscenes(formats: argparse._SubParsersAction) -> None:
     )
 
 
+def _add_waymo(formats: argparse._SubParsersAction) -> None:
+    default = WaymoParameters()
+    waymo = formats.add_parser('waymo', help='processed Waymo layouts of both toolboxes')
+    waymo.add_argument('--out', type=Path, default=Path('data/mini_waymo'))
+    waymo.add_argument(
+        '--segments',
+        type=int,
+        nargs=2,
+        default=(default.segments_train, default.segments_val),
+        metavar=('TRAIN', 'VAL'),
+        help='segments for training and for validation, %(default)s by default',
+    )
+    waymo.add_argument(
+        '--frames', type=int, default=default.frames, help='in each segment, at 10 Hz'
+    )
+    waymo.add_argument(
+        '--hosts',
+        type=lambda text: tuple(text.split(',')),
+        default=default.hosts,
+        metavar='HOST,...',
+        help='whose layouts: pcdet, mmdet3d, or both (the default)',
+    )
+    waymo.add_argument(
+        '--columns', type=int, default=default.columns, help="of the LiDAR; Waymo's has 2650"
+    )
+    waymo.add_argument(
+        '--images', action='store_true', help='pictures of five cameras (mmdet3d only)'
+    )
+    waymo.add_argument(
+        '--image-size',
+        type=_size,
+        default=default.image_size,
+        metavar='WIDTHxHEIGHT',
+        help='pixels of the pictures, %(default)s by default',
+    )
+    waymo.add_argument('--seed', type=int, default=default.seed)
+    waymo.add_argument('--workers', type=int, default=1)
+
+
 def _size(text: str) -> tuple[int, int]:
     width, height = text.lower().split('x')
     return int(width), int(height)
@@ -153,6 +195,22 @@ def make_nuscenes(args: argparse.Namespace) -> None:
         make_nuscenes_infos(args.out, parameters.version)
 
 
+def make_waymo(args: argparse.Namespace) -> None:
+    """Makes the mini world's segments in the processed layouts of the toolboxes."""
+    train, val = args.segments
+    parameters = WaymoParameters(
+        seed=args.seed,
+        frames=args.frames,
+        columns=args.columns,
+        images=args.images,
+        image_size=args.image_size,
+        segments_train=train,
+        segments_val=val,
+        hosts=args.hosts,
+    )
+    build_waymo(args.out, parameters, args.workers)
+
+
 def make_real(args: argparse.Namespace) -> None:
     """Links to real frames and makes the info files beside the links."""
     from explain3d.datasets.kitti_layout import link_kitti
@@ -168,7 +226,12 @@ def make_real(args: argparse.Namespace) -> None:
         make_pcdet_infos(args.out)
 
 
-_MAKERS = {'kitti': make_simulated, 'nuscenes': make_nuscenes, 'kitti-real': make_real}
+_MAKERS = {
+    'kitti': make_simulated,
+    'nuscenes': make_nuscenes,
+    'waymo': make_waymo,
+    'kitti-real': make_real,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""A tiny nuScenes-format data set of the mini world."""
+"""Tiny data sets of the mini world in nuScenes's and Waymo's form."""
 
 from pathlib import Path
 
@@ -18,3 +18,16 @@ def mini_nuscenes(tmp_path_factory) -> Path:
     )  # fmt: skip
     folder = tmp_path_factory.mktemp('mini_nuscenes')
     return build_nuscenes(folder, parameters, report=lambda text: None)
+
+
+@pytest.fixture(scope='session')
+def mini_waymo(tmp_path_factory) -> Path:
+    """One training and one validation segment: three frames, few columns, small pictures."""
+    pytest.importorskip('embreex')
+    pytest.importorskip('PIL')
+    from explain3d.datasets.mini.build_waymo import WaymoParameters, build_waymo
+
+    parameters = WaymoParameters(
+        segments_train=1, segments_val=1, frames=3, columns=500, images=True, image_size=(96, 64)
+    )
+    return build_waymo(tmp_path_factory.mktemp('mini_waymo'), parameters, report=lambda text: None)

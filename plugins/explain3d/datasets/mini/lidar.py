@@ -30,11 +30,17 @@ class Sweep:
         points: (M, 4) float32 x, y, z in metres, intensity 0..1.
         object_index: (M,) index into the snapshot's objects, -1 for scenery.
         beam: (M,) index into the beam table.
+        column: (M,) number of the firing.
+        material: (M,) of the surface.
+        cosine: (M,) of the angle of incidence.
     """
 
     points: np.ndarray
     object_index: np.ndarray
     beam: np.ndarray
+    column: np.ndarray
+    material: np.ndarray
+    cosine: np.ndarray
 
 
 @dataclass
@@ -104,6 +110,9 @@ class Lidar:
             points[returned],
             snapshot.face_object[face][returned],
             (kept // self.columns)[returned],
+            (kept % self.columns)[returned],
+            material[returned],
+            cosine[returned],
         )
 
     def _loss(self, material, distance, cosine) -> np.ndarray:

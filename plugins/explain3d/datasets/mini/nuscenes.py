@@ -20,7 +20,7 @@ from .kitti import replace_file
 from .mesh import yaw_matrix
 from .replay import Replay
 from .rig import CHANNELS, Rig, nuscenes_rig
-from .scene import ObjectState, Pose, Scene, Snapshot
+from .scene import ObjectState, Pose, Scene, Snapshot, inside_box
 from .silhouette import extent_in_image, silhouette
 from .tracing import Tracer
 
@@ -258,8 +258,8 @@ class _SceneMaker:
                 Sighting(
                     centre,
                     yaw,
-                    int(_inside(lidar, centre, yaw, size).sum()),
-                    int(_inside(radar, centre[:2], yaw, size[:2]).sum()),
+                    int(inside_box(lidar, centre, yaw, size).sum()),
+                    int(inside_box(radar, centre[:2], yaw, size[:2]).sum()),
                     visible_share(index, state, snapshot, tracer, cameras) if near else 0.0,
                     near,
                 )
@@ -407,15 +407,6 @@ def visible_share(
         area = (box[2] - box[0]) * (box[3] - box[1])
         seen, whole = seen + area * hits.sum(), whole + area * len(hits)
     return float(seen / whole) if whole else 0.0
-
-
-def _inside(points: np.ndarray, centre: np.ndarray, yaw: float, size: np.ndarray) -> np.ndarray:
-    """(M,) whether points (N, 2 or 3) near a box lie in it."""
-    offset = points - centre
-    offset = offset[(np.abs(offset[:, :2]) <= np.hypot(size[0], size[1])).all(1)]
-    c, s = np.cos(yaw), np.sin(yaw)
-    offset[:, :2] = offset[:, :2] @ np.array([[c, -s], [s, c]])
-    return (np.abs(offset) <= size / 2).all(1)
 
 
 def _pose_fields(pose: Pose) -> dict:

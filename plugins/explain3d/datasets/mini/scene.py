@@ -137,6 +137,25 @@ class Snapshot:
     sun: np.ndarray
 
 
+def inside_box(points: np.ndarray, centre: np.ndarray, yaw: float, size: np.ndarray) -> np.ndarray:
+    """Whether points near a box lie in it.
+
+    Args:
+        points: (N, 3), or (N, 2) for a footprint.
+        centre: (3,) or (2,) of the box, in the same frame.
+        yaw: About z, radians.
+        size: (3,) or (2,) length, width, height.
+
+    Returns:
+        (M,) of those points whose x and y are less than a footprint's diagonal away.
+    """
+    offset = points - centre
+    offset = offset[(np.abs(offset[:, :2]) <= np.hypot(size[0], size[1])).all(1)]
+    c, s = np.cos(yaw), np.sin(yaw)
+    offset[:, :2] = offset[:, :2] @ np.array([[c, -s], [s, c]])
+    return (np.abs(offset) <= size / 2).all(1)
+
+
 def rest_pose(ground: Ground, x: float, y: float, yaw: float, size, upright: bool) -> Pose:
     """Pose of an object whose footprint of length and width ``size`` rests on the ground."""
     ahead = np.array([np.cos(yaw), np.sin(yaw)])
