@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import InputError, NotApplicableError, UnknownNameError
+from ..core.errors import InputError, NotApplicableError
 from ..core.session import frozen_evaluation
 from .components import Components
 from .linearized import LinearizedGradients
+from .paths import check_paths
 
 #: What a class activation map weights: a component of LMD, or the activation itself.
 WHOLE = 'all'
@@ -68,12 +69,8 @@ def layer_gradients(
         NotApplicableError: If a layer does not run, or the output does not depend on it.
         InputError: If the region does not fit the output.
     """
-    modules = dict(model.named_modules())
-    unknown = [path for path in (*layers, output) if path not in modules]
-    if unknown:
-        raise UnknownNameError(
-            f'Unknown modules {unknown}: expected paths as in model.named_modules().'
-        )
+    mentioned = [*((path, 'layer') for path in layers), (output, 'output')]
+    modules = check_paths(model, mentioned)
     kept: dict[str, Tensor] = {}
     with frozen_evaluation(model), torch.inference_mode(False), ExitStack() as stack:
         for path in layers:
