@@ -87,6 +87,11 @@ class Decomposition:
         >>> run.outputs['decoder.head']['radar'].shape  # doctest: +SKIP
     """
 
+    #: Whether components have a graph; see ``linearized.LinearNetwork``.
+    differentiable = False
+    #: How many modalities there have to be.
+    least_modalities = 2
+
     def __init__(
         self,
         model: nn.Module,
@@ -104,7 +109,7 @@ class Decomposition:
         self.model, self.mode, self.frozen = model, mode, frozen
         self.seeds = tuple(seeds)
         self.modalities = tuple(dict.fromkeys(m for s in self.seeds for m in s.modalities))
-        check_modalities(self.modalities)
+        check_modalities(self.modalities, self.least_modalities)
         self.names = (*self.modalities, BIAS)
         self.rules = _fitting_rules(rules, frozen, self.names)
         self._outputs = _as_outputs(outputs)
@@ -144,6 +149,11 @@ class Decomposition:
         self.is_active = False
         hooks, self._hooks = self._hooks, None
         hooks.close()
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether components go through a linear map that is fixed: replayed, or with a graph."""
+        return self.frozen is not None or self.differentiable
 
     @property
     def layers(self) -> list[LayerReport]:
@@ -246,7 +256,7 @@ class Decomposition:
         if not constant and getattr(rule, 'of_forward', False):
             return rule(self, forward, module, args, kwargs)
         grad = torch.is_grad_enabled()
-        with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+        with torch._C.DisableTorchFunctionSubclass(), torch.set_grad_enabled(self.differentiable):
             call = Call(self, forward, args, kwargs, carried, type(module).__name__)
             call._grad = grad
             if not constant:

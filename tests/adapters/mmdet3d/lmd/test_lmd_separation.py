@@ -16,7 +16,7 @@ from explain3d.adapters.mmdet3d.lmd.memo import memoized
 from explain3d.adapters.mmdet3d.lmd.perturb import SENSORS, only, sensors_of
 from explain3d.adapters.mmdet3d.lmd.separation import BLANKED, SeparationTest
 from explain3d.adapters.mmdet3d.lmd.separation_table import text_of
-from explain3d.core.errors import InputError, UnknownNameError
+from explain3d.core.errors import InputError, ResultFileError, UnknownNameError
 from explain3d.lmd import Decomposition
 
 SEPARATE = dict(activation='separate', instance_norm='separate')
@@ -249,6 +249,7 @@ def test_several_processes_give_the_same_table(model, settings, monkeypatch, wor
                 all_gather_object=lambda value: [*parts, value],  # noqa: B023
             )
             monkeypatch.setattr(separation_loop, 'dist', process)
+            monkeypatch.setattr(loop, '_resumed', lambda *_: frozenset())
             parts.append(loop._collect(test))
         found[ranks] = parts[-1].result()
         assert len(parts[-1]) == 5
@@ -260,3 +261,106 @@ def test_sets_that_are_too_small_or_too_short(settings):
     runner = Runner.from_cfg(settings('b', samples=9))
     with pytest.raises(InputError, match='1 <= samples <= 5'):
         runner.test()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The samples that were measured, in order; ``stop`` kills the run before the n-th."""
+    calls, measure = SimpleNamespace(tokens=[], stop=None), SeparationTest.measure
+
+    def counting(self, item, partners):
+        if len(calls.tokens) == calls.stop:
+            raise Killed
+        calls.tokens.append(item['data_samples'].metainfo['token'])
+        return measure(self, item, partners)
+
+    monkeypatch.setattr(SeparationTest, 'measure', counting)
+    return calls
+
+
+def killed_after(count, settings, name, measured, **more):
+    measured.stop = count
+    with pytest.raises(Killed):
+        Runner.from_cfg(settings(name, **more)).test()
+    measured.stop = None
+    measured.tokens.clear()
+
+
+def test_a_killed_run_goes_on_to_the_same_figures(tmp_path, settings, measured):
+    whole = Runner.from_cfg(settings('a')).test()
+    assert measured.tokens == ['t0', 't1', 't2', 't3', 't4']
+    measured.tokens.clear()
+    killed_after(2, settings, 'b', measured)
+    assert not (tmp_path / 'b/separation.json').exists()
+    assert len(list((tmp_path / 'b/separation_samples').glob('*.npz'))) == 2
+    resumed = Runner.from_cfg(settings('b')).test()
+    assert measured.tokens == ['t2', 't3', 't4']
+    assert {k: v for k, v in resumed.items() if k != 'logit'} == {
+        k: v for k, v in whole.items() if k != 'logit'
+    }
+    # The evaluator saw all samples, though in another order.
+    assert resumed['logit'] == pytest.approx(whole['logit'])
+    tables = [json.loads((tmp_path / n / 'separation.json').read_text())['table'] for n in 'ab']
+    assert tables[0] == tables[1]
+    measured.tokens.clear()
+    Runner.from_cfg(settings('b')).test()
+    assert measured.tokens == []
+    Runner.from_cfg(settings('b', resume=False, evaluate=False)).test()
+    assert len(measured.tokens) == 5
+
+
+@pytest.mark.parametrize('what', ['cut', 'byte', 'rules', 'weights', 'shifts', 'samples'])
+def test_what_is_not_this_runs_is_computed_again(model, tmp_path, settings, measured, what):
+    killed_after(2, settings, 'a', measured, evaluate=False)
+    path, more, expected = tmp_path / 'a/separation_samples/000001.npz', {}, ['t0', 't1']
+    if what == 'cut':
+        path.write_bytes(path.read_bytes()[:200])
+        expected = ['t1']
+    elif what == 'byte':
+        with np.load(path) as file:
+            arrays = dict(file)
+        arrays['mean'][0] += 1e-9
+        np.savez(path, **arrays)
+        expected = ['t1']
+    elif what == 'rules':
+        more = dict(rules={'identity': {}, 'none': dict(SEPARATE, batch_norm='uniform')})
+    elif what == 'weights':
+        with torch.no_grad():
+            model.head.bias += 1
+        torch.save(model.state_dict(), tmp_path / 'w.pth')
+    elif what == 'shifts':
+        more = dict(shifts=3)
+    else:  # A smaller share of the samples has figures in common.
+        more, expected = dict(samples=2), []
+    Runner.from_cfg(settings('a', evaluate=False, **more)).test()
+    rest = ['t2', 't3', 't4'] if what != 'samples' else ['t2']
+    assert measured.tokens == expected + rest
+
+
+def test_a_full_disk_loses_nothing(tmp_path, settings, measured, monkeypatch):
+    import errno
+    import os
+
+    killed_after(2, settings, 'a', measured)
+    replace = os.replace
+
+    def full(source, target):
+        if str(target).endswith('000003.npz'):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(ResultFileError, match='figures of sample 3.*No space left'):
+        Runner.from_cfg(settings('a')).test()
+    monkeypatch.setattr(os, 'replace', replace)
+    measured.tokens.clear()
+    Runner.from_cfg(settings('a')).test()
+    assert measured.tokens == ['t3', 't4']
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/separation_samples').write_text('')
+    with pytest.raises(ResultFileError, match='Cannot write to the output folder'):
+        Runner.from_cfg(settings('b')).test()

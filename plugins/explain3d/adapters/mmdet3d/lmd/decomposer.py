@@ -189,7 +189,7 @@ class FrameDecomposer:
             forward = lambda: host(copied(data))  # noqa: E731
             return layer_gradients(
                 self.model, forward, spec.layers, output, region,
-                linearized=linearized, rules=self.rules,
+                linearized=linearized, rules=self.rules, seeds=self.seeds,
             )  # fmt: skip
 
         found = modality_gradcams(captured, gradients(True), spec.modalities)

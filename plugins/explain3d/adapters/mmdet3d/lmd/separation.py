@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ....core.errors import InputError, UnknownNameError
 from ....core.session import frozen_evaluation
 from ....lmd import BIAS, Components, Decomposition, FrozenRecord, Rules
 from ....metrics.separation import METRICS, Figure, figures
+from ..frame_explainer import weights_digest
 from .decomposer import OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
 from .memo import memoized
 from .perturb import Item, Sensor, only, sensors_of
@@ -85,6 +87,21 @@ class SeparationTest:
         return [mode for mode in self.modes if linear or mode != 'frozen']
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What decides a sample's figures, as plain data; a digest stands for the weights."""
+        return {
+            'rules': {name: rules.as_dict() for name, rules in self.rules.items()},
+            'modes': list(self.modes),
+            'blanked': self.blanked,
+            'seeds': [asdict(seed) for seed in self.seeds],
+            'outputs': {name: asdict(output) for name, output in self.outputs.items()},
+            'sensors': self._given,
+            'channel': self.channel,
+            'model': type(self.model).__name__,
+            'weights': weights_digest(self.model),
+        }
+
+    @property
     def columns(self) -> list[str]:
         """Names of all figures: row by row, ``figures`` in each."""
         return [f'{name} | {mode} | {f.name}' for name, mode in self.rows for f in self.figures]
@@ -128,6 +145,11 @@ class SeparationTest:
             if self.blanked:
                 found.append(self._measure_blanked(item, partners, pairs, sensors))
         return np.concatenate(found, 1)
+
+    def predict(self, item: Item) -> list:
+        """Returns what the model predicts for a sample, as ``predictions`` after ``measure``."""
+        with frozen_evaluation(self.model), torch.no_grad():
+            return self.model.test_step(pseudo_collate([item | _fresh(item)]))
 
     def _measure_blanked(
         self,
