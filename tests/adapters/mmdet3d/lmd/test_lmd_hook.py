@@ -15,6 +15,7 @@ import explain3d
 from explain3d.adapters.mmdet3d.lmd import DecomposedModel, LMDHook
 from explain3d.adapters.mmdet3d.lmd.decomposer import FrameDecomposer
 from explain3d.core.errors import (
+    CheckpointMismatchError,
     InputError,
     NotApplicableError,
     ResultFileError,
@@ -214,6 +215,7 @@ def test_batches_do_not_change_a_decomposition(model, tmp_path):
         (dict(capture=['blokc']), UnknownNameError, "Unknown module 'blokc'.*'block'"),
         (dict(rules=dict(activation='identiti')), UnknownNameError, 'identiti'),
         (dict(rules=dict(instance_nrom='ratio')), UnknownNameError, 'instance_norm'),
+        (dict(captures=['fuse']), UnknownNameError, "'captures'.*'capture'"),
         (dict(mode='fast'), UnknownNameError, 'production'),
         (dict(keep='everything'), UnknownNameError, "'maps'"),
         (dict(gradcam=dict(layers=['fuse'], region='here')), UnknownNameError, 'predicted'),
@@ -275,6 +277,21 @@ def test_the_wrapper_gives_what_the_hook_gives(model, tmp_path):
         assert torch.equal(a.decomposition.output.parts, b.decomposition.output.parts)
     assert len(ResultStore(tmp_path / 'b')) == 2
     assert not any(hasattr(s, 'decomposition') for s in wrapped.train().test_step(tiny.batch(0)))
+
+
+def test_the_wrapper_refuses_weights_of_another_model(model, tmp_path):
+    settings = dict(type='TinyFusion'), dict(dir=str(tmp_path / 'b'))
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith('block')}
+    wrapped = DecomposedModel(*settings)
+    wrapped.load_state_dict(state, strict=False)
+    with pytest.raises(CheckpointMismatchError, match='missing .block.0.weight'):
+        wrapped.eval().test_step(tiny.batch(0))
+    assert not list(tmp_path.glob('b/*.npz'))
+    wrapped.load_state_dict(model.state_dict())
+    assert 'decomposition' in wrapped.test_step(tiny.batch(0))[0]
+    careless = DecomposedModel(*settings, check_checkpoint=False)
+    careless.load_state_dict(state, strict=False)
+    assert 'decomposition' in careless.eval().test_step(tiny.batch(0))[0]
 
 
 def test_decompose_takes_items_and_batches(model):
