@@ -54,6 +54,7 @@ class SeparationTestLoop(BaseLoop):
         outputs: As in ``LMDHook``; the first one is compared.
         sensors: As in ``SeparationTest``.
         memoize: As in ``SeparationTest``.
+        once: As in ``SeparationTest``.
         channel: As in ``SeparationTest``.
         file: Where the table goes; default ``{work_dir}/separation.json``.
         evaluate: Whether to run the evaluator.
@@ -82,6 +83,7 @@ class SeparationTestLoop(BaseLoop):
         outputs: Any = None,
         sensors: Mapping[str, Mapping[str, Any]] | None = None,
         memoize: Sequence[str] = (),
+        once: Sequence[str] | None = None,
         channel: int = 0,
         file: str | None = None,
         evaluate: bool = True,
@@ -95,7 +97,7 @@ class SeparationTestLoop(BaseLoop):
         self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
         self.settings = dict(
             rules=rules, modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
-            sensors=sensors, memoize=memoize, channel=channel,
+            sensors=sensors, memoize=memoize, once=once, channel=channel,
         )  # fmt: skip
         count = len(self.dataloader.dataset)
         self.pairing = Pairing.of(count, stride, shifts)
