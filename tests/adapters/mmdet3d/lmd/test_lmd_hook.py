@@ -151,6 +151,23 @@ def test_a_run_that_was_interrupted_can_be_started_again(model, tmp_path):
     assert len(store(tmp_path)) == 1
 
 
+def test_a_host_under_autocast(model, tmp_path):
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        plain = model.test_step(tiny.batch(0))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        settings = dict(mode='check', capture=['fuse'], gradcam=dict(layers=['fuse']))
+        found = run(model, tmp_path, [tiny.batch(0)], **settings)
+    assert torch.equal(plain[0].pred_bev_seg.logits, found[0].pred_bev_seg.logits)
+    frame = found[0].decomposition
+    assert 1e-6 < frame.output.residual < 2e-2
+    assert all(each.isfinite().all() for each in frame.gradcams.values())
+    stored = store(tmp_path).load('t0')
+    assert torch.equal(stored.output.value.float(), frame.output.value.float())
+    # Near the decomposition in single precision.
+    exact = run(model, tmp_path / 'b', [tiny.batch(0)])[0].decomposition.output.parts
+    assert (frame.output.parts.float() - exact).abs().max() < 5e-2 * exact.abs().max()
+
+
 def test_a_run_goes_on_where_it_stopped(model, tmp_path, calls):
     first = run(model, tmp_path, [tiny.batch(0), tiny.batch(1)])
     written = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in store(tmp_path).paths().values()}

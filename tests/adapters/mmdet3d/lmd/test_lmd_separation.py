@@ -10,9 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
 
 from explain3d.adapters.mmdet3d.lmd import separation_loop
-from explain3d.adapters.mmdet3d.lmd.memo import memoized
+from explain3d.adapters.mmdet3d.lmd.memo import Memo
 from explain3d.adapters.mmdet3d.lmd.perturb import SENSORS, only, sensors_of
 from explain3d.adapters.mmdet3d.lmd.separation import BLANKED, SeparationTest
 from explain3d.adapters.mmdet3d.lmd.separation_table import text_of
@@ -162,9 +163,55 @@ def test_encoders_run_once_for_each_input(model, monkeypatch):
     assert len(calls) == 4  # Three pictures, and black.
 
 
+class TwoHeads(tiny.TinyFusion):
+    lmd_once = ('data_preprocessor', 'forward_maps', 'head', 'other')
+
+    def __init__(self):
+        super().__init__()
+        self.other = torch.nn.Conv2d(8, 1, 1)
+
+    def predict(self, inputs, samples, **kwargs):
+        features = self.block(self.fuse(self.forward_maps(inputs, samples)))
+        both = self.head(features), self.other(features)
+        for sample, logits, offset in zip(samples, *both, strict=True):
+            sample.pred_bev_seg = PixelData(logits=logits, offset=offset)
+        return samples
+
+
+def test_what_rules_do_not_change_runs_once_for_each_input(monkeypatch):
+    torch.manual_seed(0)
+    model = TwoHeads().eval()
+    arguments = tiny.item(0), [tiny.item(1), tiny.item(2)]
+    plain = SeparationTest(model, RULES, once=())
+    expected = plain.measure(*arguments)
+    calls = []
+    for name in ('forward_maps', 'other'):
+        owner, key = (model, name) if name == 'forward_maps' else (model.other, 'forward')
+        original = getattr(owner, key)
+        monkeypatch.setattr(
+            owner, key, lambda *a, o=original, n=name, **k: calls.append(n) or o(*a, **k)
+        )
+    test = SeparationTest(model, RULES)
+    assert test.once == ('data_preprocessor', 'forward_maps', 'other')  # Not the one compared.
+    np.testing.assert_array_equal(test.measure(*arguments), expected)
+    # The sample and its four variants; each sensor alone, and alone with each partner's.
+    assert calls.count('forward_maps') == calls.count('other') == 5 + 2 + 4
+    found, kept = (t.predictions[0].pred_bev_seg for t in (plain, test))
+    assert torch.equal(found.logits, kept.logits)
+    assert torch.equal(found.offset, kept.offset)
+    assert torch.equal(test.predict(arguments[0])[0].pred_bev_seg.logits, kept.logits)
+    # Nothing is remembered from one sample, or from one set of weights, to the next.
+    with torch.no_grad():
+        model.other.bias += 1
+    test.measure(*arguments)
+    assert (test.predictions[0].pred_bev_seg.offset - kept.offset - 1).abs().max() < 1e-6
+    with pytest.raises(UnknownNameError, match="'forward_map'"):
+        SeparationTest(model, RULES, once=['forward_map'])
+
+
 def test_remembered_results_are_copies(model):
     x = torch.ones(1, 3, 4, 4)
-    with memoized(model, ['encoder'], 1), torch.no_grad():
+    with Memo(model, ['encoder'], [], 1).attached(), torch.no_grad():
         first = model.encoder(x)
         expected = first.clone()
         first.zero_()
