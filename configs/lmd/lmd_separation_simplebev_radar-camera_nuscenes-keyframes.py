@@ -4,13 +4,4 @@ _base_ = [
     '../simplebev/simplebev_small_radar-camera_nuscenes-keyframes.py',
     '../_base_/explainers/lmd_separation.py',
 ]
-test_cfg = dict(
-    _delete_=True,
-    type='explain3d.SeparationTestLoop',
-    rules={{_base_.lmd_rules}},
-    modes=['relinearized', 'frozen'],
-    blanked=True,
-    seeds='sensors',
-    outputs=['heads.segmentation'],
-    memoize=['img_encoder'],
-)
+test_cfg = {{_base_.lmd_separation}}

@@ -159,7 +159,7 @@ def test_seeds_that_do_not_fit():
         UnknownNameError,
     )
     run([*good, Seed('fuse', at='output', split=dict(camera=4, radar=2))], 'decomposed already')
-    run(good, "Unknown module 'hat' for a output", UnknownNameError, ['hat'])
+    run(good, "Unknown module 'hat' for an output", UnknownNameError, ['hat'])
     run(good, "Output 'fuse' at module 'fuse' carries no components", NotApplicableError, ['fuse'])
     with pytest.raises(UnknownNameError, match="Unknown mode 'fast'"):
         Decomposition(model, good, [''], mode='fast')

@@ -7,10 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from explain3d.core.errors import InputError, NotApplicableError, UnknownNameError
+from explain3d.core.errors import (
+    InputError,
+    NotApplicableError,
+    UnknownNameError,
+    UnknownOperationError,
+)
+from explain3d.lmd import Decomposition, Seed
 from explain3d.lmd.components import Components
 from explain3d.lmd.gradcam import class_activation_map, layer_gradients, modality_gradcams
-from explain3d.lmd.linearized import LinearizedGradients
+from explain3d.lmd.linearized import LinearNetwork
 
 
 class Net(nn.Module):
@@ -116,19 +122,21 @@ def test_normalisations_of_all_kinds_are_linear_maps(norm):
 def test_values_are_those_of_the_network_bit_by_bit():
     model, x = Net(norm=True), torch.randn(2, 1, 3, 4).double()
     expected = model(x)
-    leaf = x.clone().requires_grad_()
-    with LinearizedGradients():
-        assert torch.equal(model(leaf), expected)
+    model.eval()
+    with torch.no_grad(), LinearNetwork(model, ['first'], 'head') as run:
+        assert torch.equal(model(x), expected)
+    assert torch.equal(run.value, expected)
 
 
 @pytest.mark.parametrize('f', [nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.Tanh(), nn.Softplus()])
 def test_slopes_near_zero_are_derivatives(f):
-    x = torch.tensor([0.0, 1e-30, 1e-12, 1e-7, -1e-7], requires_grad=True)
-    with LinearizedGradients():
-        f(x).sum().backward()
+    model = nn.Sequential(nn.Identity(), f)
+    maps = torch.tensor([0.0, 1e-30, 1e-12, 1e-7, -1e-7]).view(1, 1, 1, 5)
+    everywhere = torch.ones(1, 5, dtype=torch.bool)
+    found = layer_gradients(model, lambda: model(maps), ['0'], '1', everywhere)['0']
     tangent = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
     f(tangent).backward()
-    assert x.grad.tolist() == pytest.approx([tangent.grad.item()] * 5, rel=1e-5)
+    assert found.flatten().tolist() == pytest.approx([tangent.grad.item()] * 5, rel=1e-5)
 
 
 def test_several_layers_at_once_and_the_model_as_found():
@@ -166,6 +174,81 @@ def test_what_does_not_fit_is_refused():
         layer_gradients(model, lambda: model(x), ['first', 'spare'], 'head', REGION)
     assert not any(m._forward_hooks for m in model.modules())
 
+
+class Products(nn.Module):
+    """Squeeze and excitation, a gate from elsewhere, a square, attention, a shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.fuse = nn.Conv2d(4, 4, 1)
+        self.layer = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.InstanceNorm2d(4), nn.GELU())
+        self.squeeze, self.gate = nn.Linear(4, 4), nn.Conv2d(4, 4, 1)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, 1, 1)
+        for p in self.parameters():
+            nn.init.normal_(p)
+        self.norm.running_mean.normal_()
+        self.double().eval()
+
+    def forward(self, x):
+        shared = self.fuse(x)
+        x = self.layer(shared)
+        x = x * self.squeeze(x.mean((2, 3))).sigmoid()[..., None, None]
+        x = x * torch.tanh(self.gate(shared))  # A gate that does not come from the layer.
+        x = x + 0.1 * x.square() + x * shared
+        cells = x.flatten(2).transpose(1, 2)
+        cells = cells + self.attention(cells, cells, cells)[0]
+        return self.head(self.norm(cells.transpose(1, 2).unflatten(2, x.shape[2:])))
+
+
+SEEDS = [Seed('fuse', split=dict(a=3, b=1))]
+OVERRIDES = {'layer.*': dict(instance_norm='identity'), 'norm': dict(batch_norm='uniform')}
+
+
+@pytest.mark.parametrize(
+    'rules',
+    [
+        dict(),
+        dict(product='symmetric'),
+        dict(activation='none', instance_norm='none'),
+        dict(per_module=OVERRIDES),
+        dict(product='second', per_module={'layer.1': dict(instance_norm='none')}),
+    ],
+)
+def test_the_gradient_is_that_of_the_engines_linear_map(rules):
+    """<gradient, h_m> is the score of h_m, up to the constants that a rule gives to modalities."""
+    model, x = Products(), torch.randn(2, 4, 3, 4).double()
+    maps, region = [x, torch.randn(2, 4, 3, 4).double()], REGION
+    gradient = layer_gradients(
+        model, lambda: model(x), ['layer'], 'head', region, rules=rules, seeds=SEEDS
+    )['layer']
+    # The same linear network at two inputs: constants cancel in the difference.
+    record, runs = None, []
+    for given in maps:
+        options = dict(frozen=record) if record else dict(rules=rules, record=True)
+        with (
+            torch.no_grad(),
+            Decomposition(model, SEEDS, ['head'], capture=['layer', 'fuse'], **options) as run,
+        ):
+            model(given)
+        record = record or run.record
+        runs.append(run)
+    for name in ('a', 'b'):
+        change = {
+            path: runs[1].captured[path][name] - runs[0].captured[path][name]
+            for path in ('layer', 'fuse')
+        }
+        score = (runs[1].outputs['head'][name] - runs[0].outputs['head'][name])[:, 0] * region
+        # The layer is one way to the output, the shortcut past it the other.
+        past = layer_gradients(
+            model, lambda: model(x), ['fuse', 'layer'], 'head', region, rules=rules, seeds=SEEDS
+        )
+        torch.testing.assert_close(past['layer'], gradient)
+        torch.testing.assert_close((past['fuse'] * change['fuse']).sum(), score.sum())
+
+
+def test_a_frozen_gate_is_a_constant_by_hand():
     class Gate(nn.Module):
         def __init__(self):
             super().__init__()
@@ -175,7 +258,50 @@ def test_what_does_not_fit_is_refused():
             x = self.a(x)
             return self.b(x * x.sigmoid())
 
-    gate = Gate()
-    with pytest.raises(InputError, match='no linear form'):
-        layer_gradients(gate, lambda: gate(x), ['a'], 'b', REGION)
-    assert layer_gradients(gate, lambda: gate(x), ['a'], 'b', REGION, linearized=False)['a'].any()
+    gate, x = Gate(), torch.randn(1, 1, 3, 4).double()
+
+    def gradient(**options):
+        return layer_gradients(gate, lambda: gate(x), ['a'], 'b', REGION, **options)['a']
+
+    torch.testing.assert_close(gradient(), (x.sigmoid() * REGION))
+    slope = (x.sigmoid() - 0.5) / x
+    torch.testing.assert_close(gradient(rules=dict(product='first')), x * slope * REGION)
+    tangent = x.sigmoid() * (1 + x * (1 - x.sigmoid()))
+    torch.testing.assert_close(gradient(linearized=False), tangent * REGION)
+
+
+@pytest.mark.parametrize('split', ['uniform', 'sum', 'ratio'])
+def test_the_splitting_of_the_bias_does_not_change_the_map(split):
+    model, x = Net(norm=True), torch.randn(2, 1, 3, 4).double()
+    rules = dict(bias_split=split, per_module={'gelu': dict(bias_split='sum')})
+    found = [
+        layer_gradients(model, lambda: model(x), ['first'], 'head', REGION, rules=r)['first']
+        for r in ({}, rules)
+    ]
+    assert torch.equal(*found)
+
+
+def test_rules_of_single_modules_count():
+    model, x = Net(norm=True), torch.randn(2, 1, 3, 4).double()
+
+    def gradient(**rules):
+        return layer_gradients(model, lambda: model(x), ['first'], 'head', REGION, rules=rules)[
+            'first'
+        ]
+
+    alone = gradient(per_module={'norm': dict(instance_norm='identity')})
+    assert torch.equal(alone, gradient(instance_norm='identity'))
+    assert (alone - gradient()).abs().max() > 1e-3
+    constant = gradient(per_module={'gelu': dict(module='constant')})
+    assert (constant - gradient()).abs().max() > 1e-3
+
+
+def test_what_is_not_linear_or_has_no_rule_is_refused():
+    model, x = Net(norm=True), torch.randn(2, 1, 3, 4).double()
+    for rules in (dict(activation='separate'), dict(instance_norm='separate')):
+        with pytest.raises((NotApplicableError, UnknownOperationError), match='not linear'):
+            layer_gradients(model, lambda: model(x), ['first'], 'head', REGION, rules=rules)
+    model.gelu.forward = lambda x: x.abs().sqrt()
+    with pytest.raises(UnknownOperationError, match='sqrt'):
+        layer_gradients(model, lambda: model(x), ['first'], 'head', REGION)
+    assert 'forward' not in vars(model.head)

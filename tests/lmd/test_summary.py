@@ -2,6 +2,7 @@ import torch
 
 from explain3d.lmd.components import Components
 from explain3d.lmd.frame import FrameDecomposition
+from explain3d.lmd.shares import shares
 from explain3d.lmd.summary import summarize_frames
 
 
@@ -24,6 +25,14 @@ def test_parts_of_the_predicted_cells_add_up_to_their_mean():
     assert abs(share['total'] - 1) < 1e-12
     assert share['frames'] == 2
     assert (layer['of'], layer['camera'], layer['frames']) == ('layer', 0.5, 2)
+
+
+def test_shares_that_a_frame_has_are_not_computed_again(monkeypatch):
+    one = frame('a', [[3.0, -1.0]], [[1.0, 0.0]], [[-2.0, 0.0]])
+    one.shares['head'] = shares(one.outputs['head'])
+    expected = summarize_frames([one])
+    monkeypatch.setattr('explain3d.lmd.summary.shares', None)
+    assert summarize_frames([one]) == expected
 
 
 def test_nothing_predicted_and_no_frames():

@@ -103,6 +103,56 @@ def test_autocast_does_not_move_the_projections(features, calibration):
         assert torch.equal(lift(*arguments, cases.IMAGE), plain)
 
 
+def everywhere(lift, features, calibration):
+    """The plain formulation: every voxel is sampled, then those that are not seen are masked."""
+    flat = features.flatten(0, 1)
+    sampling, seen = lift._positions(flat, *calibration, cases.IMAGE)
+    volume = torch.nn.functional.grid_sample(flat, sampling[:, None], align_corners=False)
+    volume = volume[:, :, 0] * seen[:, None]
+    return volume.view(*features.shape[:3], *lift.grid.shape)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_sampling_what_is_seen_is_sampling_everywhere(features, calibration, dtype):
+    lift = BilinearLift(GRID)
+    features, calibration = features.to(dtype), [m.to(dtype) for m in calibration]
+    found, expected = (
+        lift(features, *calibration, cases.IMAGE),
+        everywhere(lift, features, calibration),
+    )
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found == 0, expected == 0)
+    # Backwards, too, as training needs it.
+    weight = torch.from_numpy(cases.random('weight').standard_normal(found.shape)).to(dtype)
+    gradients = []
+    for make in (lambda f: lift(f, *calibration, cases.IMAGE),
+                 lambda f: everywhere(lift, f, calibration)):  # fmt: skip
+        leaf = features.clone().requires_grad_()
+        (make(leaf) * weight).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert gradients[0].abs().max() > 0.1
+
+
+def test_only_what_is_seen_is_sampled(features, calibration, monkeypatch):
+    sampled, sample = [], torch.nn.functional.grid_sample
+    monkeypatch.setattr(
+        torch.nn.functional,
+        'grid_sample',
+        lambda image, grid, **k: sampled.append(grid.shape[2]) or sample(image, grid, **k),
+    )
+    lift = BilinearLift(GRID)
+    lift(features, *calibration, cases.IMAGE)
+    _, seen = lift._positions(features.flatten(0, 1), *calibration, cases.IMAGE)
+    assert sampled == seen.sum(1).tolist()
+    assert sum(sampled) < seen.numel() / 2
+    # A camera that looks away from the grid sees nothing at all.
+    away = [m.clone() for m in calibration]
+    away[1][:, 0, :3, 3] = torch.tensor([0.0, 0.0, 1000.0])
+    away[1][:, 0, :3, :3] = torch.eye(3)
+    assert not BilinearLift(GRID)(features, *away, cases.IMAGE)[:, 0].any()
+
+
 def rasterized(clouds, columns, scale, occupancy) -> np.ndarray:
     quantities = occupancy + len(columns)
     maps = np.zeros((len(clouds), quantities, SHAPE[1], SHAPE[0], SHAPE[2]))

@@ -24,3 +24,15 @@ lmd_rules.update(
         'no rule (each alone)': dict(activation='separate', instance_norm='separate'),
     }
 )
+
+# To be a configuration's own test_cfg, whose name its other bases have taken:
+# test_cfg = {{_base_.lmd_separation}}
+lmd_separation = dict(
+    type='explain3d.SeparationTestLoop',
+    rules=lmd_rules,
+    modes=['relinearized', 'frozen'],
+    blanked=True,
+    seeds='sensors',
+    outputs=['heads.segmentation'],
+    memoize=['img_encoder'],
+)

@@ -19,6 +19,7 @@ from .components import BIAS, Components
 from .dispatch import unknown
 from .frozen import FrozenRecord, RecordedOperation, describe, replayed
 from .nested import exchange_at, exchanged, named_arguments, tensors
+from .paths import paths_of
 from .registry import module_rule_of
 from .report import LayerReport, Measured, measure
 from .rows import Rows
@@ -86,6 +87,11 @@ class Decomposition:
         >>> run.outputs['decoder.head']['radar'].shape  # doctest: +SKIP
     """
 
+    #: Whether components have a graph; see ``linearized.LinearNetwork``.
+    differentiable = False
+    #: How many modalities there have to be.
+    least_modalities = 2
+
     def __init__(
         self,
         model: nn.Module,
@@ -103,12 +109,12 @@ class Decomposition:
         self.model, self.mode, self.frozen = model, mode, frozen
         self.seeds = tuple(seeds)
         self.modalities = tuple(dict.fromkeys(m for s in self.seeds for m in s.modalities))
-        check_modalities(self.modalities)
+        check_modalities(self.modalities, self.least_modalities)
         self.names = (*self.modalities, BIAS)
         self.rules = _fitting_rules(rules, frozen, self.names)
         self._outputs = _as_outputs(outputs)
         self._capture, self._stop = tuple(capture), tuple(stop)
-        self._paths = _paths_of(model, self._mentioned())
+        self._paths = paths_of(model, self._mentioned())
         self.checks = mode == 'check'
         self.remembers = record or frozen is not None
         self._records = record
@@ -143,6 +149,11 @@ class Decomposition:
         self.is_active = False
         hooks, self._hooks = self._hooks, None
         hooks.close()
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether components go through a linear map that is fixed: replayed, or with a graph."""
+        return self.frozen is not None or self.differentiable
 
     @property
     def layers(self) -> list[LayerReport]:
@@ -245,7 +256,7 @@ class Decomposition:
         if not constant and getattr(rule, 'of_forward', False):
             return rule(self, forward, module, args, kwargs)
         grad = torch.is_grad_enabled()
-        with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+        with torch._C.DisableTorchFunctionSubclass(), torch.set_grad_enabled(self.differentiable):
             call = Call(self, forward, args, kwargs, carried, type(module).__name__)
             call._grad = grad
             if not constant:
@@ -515,21 +526,6 @@ def _as_outputs(outputs: Sequence[str] | Mapping[str, Output | str]) -> dict[str
     if not isinstance(outputs, Mapping):
         outputs = {o.module if isinstance(o, Output) else o: o for o in outputs}
     return {n: o if isinstance(o, Output) else Output(o) for n, o in outputs.items()}
-
-
-def _paths_of(model: nn.Module, mentioned: list[tuple[str, str]]) -> dict[int, str]:
-    """Maps each module's id to its path; of several, the one that the user mentioned."""
-    by_path = dict(model.named_modules(remove_duplicate=False))
-    paths = {id(module): path for path, module in reversed(by_path.items())}
-    for path, what in mentioned:
-        if path not in by_path:
-            close = [known for known in by_path if path and path.split('.')[-1] in known][:5]
-            raise UnknownNameError(
-                f'Unknown module {path!r} for a {what}: expected a path as in '
-                f'model.named_modules(){f", such as {close}" if close else ""}.'
-            )
-        paths[id(by_path[path])] = path
-    return paths
 
 
 def _fitting_rules(rules: Any, frozen: FrozenRecord | None, names: tuple[str, ...]) -> Rules:

@@ -45,7 +45,7 @@ def dispatch(func: Callable, args: tuple, kwargs: dict) -> Any:
             return _without_rule(run, func, args, kwargs, carried)
         name = operation_name(func)
         _check_out(name, run.module, kwargs)
-        with torch.no_grad():
+        with torch.set_grad_enabled(run.differentiable):
             if not isinstance(args[0] if args else None, Carried) and _mutates(func, args, kwargs):
                 run.adopt(args[0], name)
                 carried.insert(0, args[0])

@@ -116,9 +116,9 @@ def _check_families(given: Mapping[str, Any], also: tuple[str, ...] = ()) -> Non
             )
 
 
-def check_modalities(names: tuple[str, ...]) -> None:
-    """Raises InputError unless there are two or more modalities, none of them called 'bias'."""
-    if len(names) < 2 or 'bias' in names:
+def check_modalities(names: tuple[str, ...], least: int = 2) -> None:
+    """Raises InputError unless there are ``least`` modalities, none of them called 'bias'."""
+    if len(names) < least or 'bias' in names:
         raise InputError(
             f"Expected seeds of two or more modalities, none called 'bias', received {list(names)}."
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .frame import FrameDecomposition
 from .shares import mean_parts, mean_shares, shares
@@ -32,13 +33,19 @@ def summarize_frames(frames: Sequence[FrameDecomposition]) -> list[dict[str, Any
         means = [mean for mean in means if not mean.isnan().any()]
         if means:
             rows.append(_row(frames[0], name, 'logit', torch.stack(means).mean(0), len(means)))
-        each = [{name: shares(frame.outputs[name])} for frame in frames]
+        each = [{name: _shares_of(frame, name)} for frame in frames]
         rows.append(_row(frames[0], name, 'share', mean_shares(each)[name], len(frames)))
     for name, mean in mean_shares([frame.shares for frame in frames]).items():
         if name not in frames[0].outputs:
             count = sum(name in frame.shares for frame in frames)
             rows.append(_row(frames[0], name, 'share', mean, count))
     return rows
+
+
+def _shares_of(frame: FrameDecomposition, name: str) -> Tensor:
+    """Returns the shares of an output: a frame that went through the host has them."""
+    known = frame.shares.get(name)
+    return shares(frame.outputs[name]) if known is None else known
 
 
 def _row(frame: FrameDecomposition, of: str, figure: str, values: Any, count: int) -> dict:

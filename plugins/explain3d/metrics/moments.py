@@ -110,6 +110,19 @@ class SampleAccumulator:
             )
         self._samples.setdefault(int(index), Moments.of(values))
 
+    def put(self, index: int, moments: Moments) -> None:
+        """Takes the figures of sample ``index`` as ``samples`` gave them before.
+
+        Raises:
+            InputError: If there are not C figures.
+        """
+        if moments.mean.shape != (len(self.columns),):
+            raise InputError(
+                f'Expected {len(self.columns)} figures for sample {index}, received '
+                f'{moments.mean.shape}.'
+            )
+        self._samples.setdefault(int(index), moments)
+
     def merge(self, other: SampleAccumulator) -> None:
         """Takes over the samples of another process.
 

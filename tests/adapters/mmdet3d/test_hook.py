@@ -135,6 +135,23 @@ def test_predictions_are_the_same_bit_by_bit(name, tmp_path):
         assert set(b.keys()) - set(a.keys()) == {'explanation'}
 
 
+@pytest.mark.parametrize('name', tiny.MODELS)
+def test_a_host_under_autocast(name, tmp_path):
+    """The host's own half precision is its own; explanations are near those without it."""
+    model = tiny.build(tiny.MODELS[name]())
+    layer = 'stride4' if name in ('second', 'centerpoint_voxel') else 'pillars'
+    explainer = dict(type='GradCAM', layer=layer)
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        plain = [s for b in batches(1) for s in model.test_step(copy.deepcopy(b))]
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = run(model, tmp_path, batches(1), explainer=explainer, targets=['score'])
+    assert all(torch.equal(x, y) for x, y in zip(bits(plain[0]), bits(found[0]), strict=True))
+    saliency = found[0].explanation.saliency
+    assert saliency.dtype == torch.float32
+    assert saliency.isfinite().all()
+    assert (saliency.amax(1) > 0).any()
+
+
 def test_batches_do_not_change_an_explanation(second, tmp_path):
     one = run(second, tmp_path / 'a', batches(1, 1, 1))
     three = run(second, tmp_path / 'b', batches(3))

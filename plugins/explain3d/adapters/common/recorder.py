@@ -92,7 +92,7 @@ class Recorder:
         )
         self.store = self.writer = None
         if self.folder is not None:
-            _require_writable(self.folder)
+            require_writable(self.folder)
             if save:
                 self.store = ResultStore(self.folder, settings, on_mismatch='recompute')
                 self.writer = AsyncWriter(self.store) if background else None
@@ -196,7 +196,12 @@ def _picture_arguments(
     return arguments
 
 
-def _require_writable(folder: Path) -> None:
+def require_writable(folder: Path) -> None:
+    """Makes a folder and finds out whether files can be written to it.
+
+    Raises:
+        ResultFileError: If not.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -123,7 +123,7 @@ def _derivative(a: Tensor, f: Callable, parameters: Any) -> Tensor:
 
 def _separately(call: Call, a: Tensor, rows: Rows, f: Callable) -> Rows:
     """Each modality by itself, the rest is the bias's (an ablation)."""
-    if call.run.frozen is not None:
+    if call.run.is_linear:
         raise unknown(call.operation, call.module, " 'separate' is not linear: nothing to freeze.")
     return with_rest(call, by_row(f, rows.without(call.constant_ids), a), f(a))
 

@@ -43,7 +43,7 @@ def _fused(
         other = ordinary.get(path)
         if not isinstance(other, Carried) or isinstance(value, Carried):
             return value
-        with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+        with torch._C.DisableTorchFunctionSubclass(), torch.set_grad_enabled(run.differentiable):
             _check_same(value.detach(), other.detach(), type(module).__name__, run.module)
             rows = other._twin.rows(other)
             twin = Twin(run, value, Rows(rows.ids, rows.stack.clone()))

@@ -182,7 +182,7 @@ def _normalise(
         return _moments(a, len(dims), eps)
 
     if how == 'separate':
-        if call.run.frozen is not None:
+        if call.run.is_linear:
             _not_linear(call)
         rows = _normalised_separately(call, a, rows, dims, eps, group, finish)
     else:

@@ -130,6 +130,11 @@ class SimpleBEV(Base3DDetector):
             f'heads.{name}' for name in sorted(self.heads, key=lambda name: name != 'segmentation')
         )
 
+    @property
+    def lmd_once(self) -> tuple[str, ...]:
+        """Paths of what need not run again on one input while rules differ: all but the fusion."""
+        return ('data_preprocessor', 'sensor_maps', *self.lmd_outputs)
+
     def lmd_seeds(self, level: str = 'sensors') -> list[Seed]:
         """Returns where to begin a decomposition.
 

@@ -82,22 +82,32 @@ class BilinearLift(BaseModule):
         # Half precision would move the projections by pixels.
         with torch.autocast(flat.device.type, enabled=False):
             sampling, seen = self._positions(flat, cam2img, cam2ref, img_shape)
-            volume = F.grid_sample(flat.to(sampling.dtype), sampling, align_corners=False)
-        volume = volume.to(flat.dtype)
-        volume *= seen.to(flat.dtype)  # In place: at full size a volume takes a gigabyte.
-        return volume.view(batch, cameras, -1, *self.grid.shape)
+            volume = _sampled(flat.to(sampling.dtype), sampling, seen)
+        return volume.to(flat.dtype).view(batch, cameras, -1, *self.grid.shape)
 
     def _positions(
         self, flat: Tensor, cam2img: Tensor, cam2ref: Tensor, img_shape: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """Returns where to sample, (N, Z * Y, X, 2) in [-2, 2], and whether, (N, 1, Z * Y, X)."""
+        """Returns where to sample, (N, P, 2) in [-2, 2], and whether, (N, P), for P voxels."""
         height, width = flat.shape[-2:]
-        depth_cells, rows, columns = self.grid.shape
         ratio = cam2img.new_tensor([width / img_shape[1], height / img_shape[0], 1.0, 1.0])
         ref2img = (cam2img * ratio[:, None] @ invert_rigid(cam2ref)).flatten(0, 1)
         pixels, depth = project(self.grid.centres(ref2img), ref2img)
         size = pixels.new_tensor([width, height])
         seen = ((pixels > -0.5) & (pixels < size - 0.5)).all(dim=-1) & (depth > 0)
         sampling = (2 * pixels / (size - 1) - 1).clamp(-2, 2)
-        shape = (depth_cells * rows, columns)
-        return sampling.view(-1, *shape, 2), seen.view(-1, 1, *shape)
+        return sampling, seen
+
+
+def _sampled(flat: Tensor, sampling: Tensor, seen: Tensor) -> Tensor:
+    """Returns (N, C, P) features: sampled where a camera sees the voxel, zero elsewhere.
+
+    A camera sees about a sixth of the voxels around it; the others are neither sampled nor masked.
+    """
+    volumes = flat.new_zeros(*flat.shape[:2], seen.shape[1])
+    voxels = seen.nonzero()[:, 1].split(seen.sum(1).tolist())
+    for i, index in enumerate(voxels):
+        places = sampling[i, index][None, None]
+        found = F.grid_sample(flat[i : i + 1], places, align_corners=False)
+        volumes[i].index_copy_(1, index, found[0, :, 0])
+    return volumes

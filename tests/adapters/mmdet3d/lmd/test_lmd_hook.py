@@ -15,6 +15,7 @@ import explain3d
 from explain3d.adapters.mmdet3d.lmd import DecomposedModel, LMDHook
 from explain3d.adapters.mmdet3d.lmd.decomposer import FrameDecomposer
 from explain3d.core.errors import (
+    CheckpointMismatchError,
     InputError,
     NotApplicableError,
     ResultFileError,
@@ -150,6 +151,23 @@ def test_a_run_that_was_interrupted_can_be_started_again(model, tmp_path):
     assert len(store(tmp_path)) == 1
 
 
+def test_a_host_under_autocast(model, tmp_path):
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        plain = model.test_step(tiny.batch(0))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        settings = dict(mode='check', capture=['fuse'], gradcam=dict(layers=['fuse']))
+        found = run(model, tmp_path, [tiny.batch(0)], **settings)
+    assert torch.equal(plain[0].pred_bev_seg.logits, found[0].pred_bev_seg.logits)
+    frame = found[0].decomposition
+    assert 1e-6 < frame.output.residual < 2e-2
+    assert all(each.isfinite().all() for each in frame.gradcams.values())
+    stored = store(tmp_path).load('t0')
+    assert torch.equal(stored.output.value.float(), frame.output.value.float())
+    # Near the decomposition in single precision.
+    exact = run(model, tmp_path / 'b', [tiny.batch(0)])[0].decomposition.output.parts
+    assert (frame.output.parts.float() - exact).abs().max() < 5e-2 * exact.abs().max()
+
+
 def test_a_run_goes_on_where_it_stopped(model, tmp_path, calls):
     first = run(model, tmp_path, [tiny.batch(0), tiny.batch(1)])
     written = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in store(tmp_path).paths().values()}
@@ -214,6 +232,7 @@ def test_batches_do_not_change_a_decomposition(model, tmp_path):
         (dict(capture=['blokc']), UnknownNameError, "Unknown module 'blokc'.*'block'"),
         (dict(rules=dict(activation='identiti')), UnknownNameError, 'identiti'),
         (dict(rules=dict(instance_nrom='ratio')), UnknownNameError, 'instance_norm'),
+        (dict(captures=['fuse']), UnknownNameError, "'captures'.*'capture'"),
         (dict(mode='fast'), UnknownNameError, 'production'),
         (dict(keep='everything'), UnknownNameError, "'maps'"),
         (dict(gradcam=dict(layers=['fuse'], region='here')), UnknownNameError, 'predicted'),
@@ -275,6 +294,21 @@ def test_the_wrapper_gives_what_the_hook_gives(model, tmp_path):
         assert torch.equal(a.decomposition.output.parts, b.decomposition.output.parts)
     assert len(ResultStore(tmp_path / 'b')) == 2
     assert not any(hasattr(s, 'decomposition') for s in wrapped.train().test_step(tiny.batch(0)))
+
+
+def test_the_wrapper_refuses_weights_of_another_model(model, tmp_path):
+    settings = dict(type='TinyFusion'), dict(dir=str(tmp_path / 'b'))
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith('block')}
+    wrapped = DecomposedModel(*settings)
+    wrapped.load_state_dict(state, strict=False)
+    with pytest.raises(CheckpointMismatchError, match='missing .block.0.weight'):
+        wrapped.eval().test_step(tiny.batch(0))
+    assert not list(tmp_path.glob('b/*.npz'))
+    wrapped.load_state_dict(model.state_dict())
+    assert 'decomposition' in wrapped.test_step(tiny.batch(0))[0]
+    careless = DecomposedModel(*settings, check_checkpoint=False)
+    careless.load_state_dict(state, strict=False)
+    assert 'decomposition' in careless.eval().test_step(tiny.batch(0))[0]
 
 
 def test_decompose_takes_items_and_batches(model):

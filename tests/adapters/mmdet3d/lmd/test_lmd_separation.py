@@ -10,13 +10,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
 
 from explain3d.adapters.mmdet3d.lmd import separation_loop
-from explain3d.adapters.mmdet3d.lmd.memo import memoized
+from explain3d.adapters.mmdet3d.lmd.memo import Memo
 from explain3d.adapters.mmdet3d.lmd.perturb import SENSORS, only, sensors_of
 from explain3d.adapters.mmdet3d.lmd.separation import BLANKED, SeparationTest
 from explain3d.adapters.mmdet3d.lmd.separation_table import text_of
-from explain3d.core.errors import InputError, UnknownNameError
+from explain3d.core.errors import InputError, ResultFileError, UnknownNameError
 from explain3d.lmd import Decomposition
 
 SEPARATE = dict(activation='separate', instance_norm='separate')
@@ -162,9 +163,55 @@ def test_encoders_run_once_for_each_input(model, monkeypatch):
     assert len(calls) == 4  # Three pictures, and black.
 
 
+class TwoHeads(tiny.TinyFusion):
+    lmd_once = ('data_preprocessor', 'forward_maps', 'head', 'other')
+
+    def __init__(self):
+        super().__init__()
+        self.other = torch.nn.Conv2d(8, 1, 1)
+
+    def predict(self, inputs, samples, **kwargs):
+        features = self.block(self.fuse(self.forward_maps(inputs, samples)))
+        both = self.head(features), self.other(features)
+        for sample, logits, offset in zip(samples, *both, strict=True):
+            sample.pred_bev_seg = PixelData(logits=logits, offset=offset)
+        return samples
+
+
+def test_what_rules_do_not_change_runs_once_for_each_input(monkeypatch):
+    torch.manual_seed(0)
+    model = TwoHeads().eval()
+    arguments = tiny.item(0), [tiny.item(1), tiny.item(2)]
+    plain = SeparationTest(model, RULES, once=())
+    expected = plain.measure(*arguments)
+    calls = []
+    for name in ('forward_maps', 'other'):
+        owner, key = (model, name) if name == 'forward_maps' else (model.other, 'forward')
+        original = getattr(owner, key)
+        monkeypatch.setattr(
+            owner, key, lambda *a, o=original, n=name, **k: calls.append(n) or o(*a, **k)
+        )
+    test = SeparationTest(model, RULES)
+    assert test.once == ('data_preprocessor', 'forward_maps', 'other')  # Not the one compared.
+    np.testing.assert_array_equal(test.measure(*arguments), expected)
+    # The sample and its four variants; each sensor alone, and alone with each partner's.
+    assert calls.count('forward_maps') == calls.count('other') == 5 + 2 + 4
+    found, kept = (t.predictions[0].pred_bev_seg for t in (plain, test))
+    assert torch.equal(found.logits, kept.logits)
+    assert torch.equal(found.offset, kept.offset)
+    assert torch.equal(test.predict(arguments[0])[0].pred_bev_seg.logits, kept.logits)
+    # Nothing is remembered from one sample, or from one set of weights, to the next.
+    with torch.no_grad():
+        model.other.bias += 1
+    test.measure(*arguments)
+    assert (test.predictions[0].pred_bev_seg.offset - kept.offset - 1).abs().max() < 1e-6
+    with pytest.raises(UnknownNameError, match="'forward_map'"):
+        SeparationTest(model, RULES, once=['forward_map'])
+
+
 def test_remembered_results_are_copies(model):
     x = torch.ones(1, 3, 4, 4)
-    with memoized(model, ['encoder'], 1), torch.no_grad():
+    with Memo(model, ['encoder'], [], 1).attached(), torch.no_grad():
         first = model.encoder(x)
         expected = first.clone()
         first.zero_()
@@ -249,6 +296,7 @@ def test_several_processes_give_the_same_table(model, settings, monkeypatch, wor
                 all_gather_object=lambda value: [*parts, value],  # noqa: B023
             )
             monkeypatch.setattr(separation_loop, 'dist', process)
+            monkeypatch.setattr(loop, '_resumed', lambda *_: frozenset())
             parts.append(loop._collect(test))
         found[ranks] = parts[-1].result()
         assert len(parts[-1]) == 5
@@ -260,3 +308,106 @@ def test_sets_that_are_too_small_or_too_short(settings):
     runner = Runner.from_cfg(settings('b', samples=9))
     with pytest.raises(InputError, match='1 <= samples <= 5'):
         runner.test()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The samples that were measured, in order; ``stop`` kills the run before the n-th."""
+    calls, measure = SimpleNamespace(tokens=[], stop=None), SeparationTest.measure
+
+    def counting(self, item, partners):
+        if len(calls.tokens) == calls.stop:
+            raise Killed
+        calls.tokens.append(item['data_samples'].metainfo['token'])
+        return measure(self, item, partners)
+
+    monkeypatch.setattr(SeparationTest, 'measure', counting)
+    return calls
+
+
+def killed_after(count, settings, name, measured, **more):
+    measured.stop = count
+    with pytest.raises(Killed):
+        Runner.from_cfg(settings(name, **more)).test()
+    measured.stop = None
+    measured.tokens.clear()
+
+
+def test_a_killed_run_goes_on_to_the_same_figures(tmp_path, settings, measured):
+    whole = Runner.from_cfg(settings('a')).test()
+    assert measured.tokens == ['t0', 't1', 't2', 't3', 't4']
+    measured.tokens.clear()
+    killed_after(2, settings, 'b', measured)
+    assert not (tmp_path / 'b/separation.json').exists()
+    assert len(list((tmp_path / 'b/separation_samples').glob('*.npz'))) == 2
+    resumed = Runner.from_cfg(settings('b')).test()
+    assert measured.tokens == ['t2', 't3', 't4']
+    assert {k: v for k, v in resumed.items() if k != 'logit'} == {
+        k: v for k, v in whole.items() if k != 'logit'
+    }
+    # The evaluator saw all samples, though in another order.
+    assert resumed['logit'] == pytest.approx(whole['logit'])
+    tables = [json.loads((tmp_path / n / 'separation.json').read_text())['table'] for n in 'ab']
+    assert tables[0] == tables[1]
+    measured.tokens.clear()
+    Runner.from_cfg(settings('b')).test()
+    assert measured.tokens == []
+    Runner.from_cfg(settings('b', resume=False, evaluate=False)).test()
+    assert len(measured.tokens) == 5
+
+
+@pytest.mark.parametrize('what', ['cut', 'byte', 'rules', 'weights', 'shifts', 'samples'])
+def test_what_is_not_this_runs_is_computed_again(model, tmp_path, settings, measured, what):
+    killed_after(2, settings, 'a', measured, evaluate=False)
+    path, more, expected = tmp_path / 'a/separation_samples/000001.npz', {}, ['t0', 't1']
+    if what == 'cut':
+        path.write_bytes(path.read_bytes()[:200])
+        expected = ['t1']
+    elif what == 'byte':
+        with np.load(path) as file:
+            arrays = dict(file)
+        arrays['mean'][0] += 1e-9
+        np.savez(path, **arrays)
+        expected = ['t1']
+    elif what == 'rules':
+        more = dict(rules={'identity': {}, 'none': dict(SEPARATE, batch_norm='uniform')})
+    elif what == 'weights':
+        with torch.no_grad():
+            model.head.bias += 1
+        torch.save(model.state_dict(), tmp_path / 'w.pth')
+    elif what == 'shifts':
+        more = dict(shifts=3)
+    else:  # A smaller share of the samples has figures in common.
+        more, expected = dict(samples=2), []
+    Runner.from_cfg(settings('a', evaluate=False, **more)).test()
+    rest = ['t2', 't3', 't4'] if what != 'samples' else ['t2']
+    assert measured.tokens == expected + rest
+
+
+def test_a_full_disk_loses_nothing(tmp_path, settings, measured, monkeypatch):
+    import errno
+    import os
+
+    killed_after(2, settings, 'a', measured)
+    replace = os.replace
+
+    def full(source, target):
+        if str(target).endswith('000003.npz'):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(ResultFileError, match='figures of sample 3.*No space left'):
+        Runner.from_cfg(settings('a')).test()
+    monkeypatch.setattr(os, 'replace', replace)
+    measured.tokens.clear()
+    Runner.from_cfg(settings('a')).test()
+    assert measured.tokens == ['t3', 't4']
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/separation_samples').write_text('')
+    with pytest.raises(ResultFileError, match='Cannot write to the output folder'):
+        Runner.from_cfg(settings('b')).test()

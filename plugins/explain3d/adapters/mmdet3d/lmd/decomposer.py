@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -78,8 +78,6 @@ class FrameDecomposer:
         self.gradcam = None if gradcam is None else GradCAMSpec(**gradcam)
         layers = self.gradcam.layers if self.gradcam else ()
         self.capture, self.stop = tuple(dict.fromkeys((*capture, *layers))), tuple(stop)
-        check_paths(model, [*(s.module for s in self.seeds), *self.capture, *self.stop])
-        check_paths(model, [o.module for o in self.outputs.values()])
         self.references = {
             name: Reference(**spec).build(next(model.parameters()).device)
             for name, spec in (references or {}).items()
@@ -192,7 +190,7 @@ class FrameDecomposer:
             forward = lambda: host(copied(data))  # noqa: E731
             return layer_gradients(
                 self.model, forward, spec.layers, output, region,
-                linearized=linearized, rules=self.rules,
+                linearized=linearized, rules=self.rules, seeds=self.seeds,
             )  # fmt: skip
 
         found = modality_gradcams(captured, gradients(True), spec.modalities)
@@ -201,6 +199,10 @@ class FrameDecomposer:
                 value = class_activation_map(captured[layer].value, gradient)
                 found[f'{WHOLE} @ {layer}'] = value
         return found
+
+
+#: What of a hook's or a model's configuration is the decomposer's.
+SETTINGS = tuple(inspect.signature(FrameDecomposer).parameters)[1:]
 
 
 class GradCAMSpec:
@@ -260,25 +262,6 @@ def outputs_of(model: nn.Module, outputs: OutputsSpec) -> dict[str, Output]:
         name: o if isinstance(o, Output) else Output(**o) if isinstance(o, Mapping) else Output(o)
         for name, o in outputs.items()
     }
-
-
-def check_paths(model: nn.Module, paths: Sequence[str]) -> None:
-    """Raises if a module does not exist; the message lists close ones.
-
-    Raises:
-        UnknownNameError: If so.
-    """
-    known = [path for path, _ in model.named_modules(remove_duplicate=False)]
-    for path in paths:
-        if path in known:
-            continue
-        last = path.rsplit('.', 1)[-1]
-        close = difflib.get_close_matches(path, known, n=4, cutoff=0.6)
-        close += [k for k in known if last and k.rsplit('.', 1)[-1] == last and k not in close][:3]
-        raise UnknownNameError(
-            f'Unknown module {path!r}: expected a path as in model.named_modules()'
-            f'{f", such as {close}" if close else ""}.'
-        )
 
 
 def check_finite(found: Components, name: str, frame_id: str) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from mmengine import dist
 
+from ....core.errors import UnknownNameError
 from ....core.results import format_table
 from ....registry import HOOKS
 from ..attachment import attachable
 from ..checkpoints import check_checkpoint
 from ..run_hook import TestRunHook, sum_counts
 from .attachment import DecompositionAttachment
-from .decomposer import FrameDecomposer, OutputsSpec, SeedsSpec
+from .decomposer import SETTINGS, FrameDecomposer
 from .recorder import DecompositionRecorder
 
 
@@ -29,24 +30,19 @@ class LMDHook(TestRunHook):
     share the folder.
 
     Args:
-        seeds: Where components start; None: where the model proposes (``model.lmd_seeds()``);
-            'cameras': each camera on its own. Otherwise a list of ``lmd.Seed`` as dicts.
-        outputs: Where they end; None: what the model proposes (``model.lmd_outputs``).
-        rules: ``dict(activation='identity', bias_split='identity', instance_norm='ratio', ...)``.
-        mode: 'production', or 'check', which measures the residual at every layer.
-        capture: Paths of modules to look at inside the network.
-        keep: What is kept of them: 'shares', 'maps' or 'full'.
-        stop: As in ``lmd.Decomposition``.
-        gradcam: As in ``FrameDecomposer``.
-        references: As in ``FrameDecomposer``.
         results: ``dict(dir=..., save=True, pictures=False)``; see ``Recorder``. ``dir`` is
             ``{work_dir}/decompositions`` by default.
         resume: Whether frames whose result is there, made with the same settings, weights and
             inputs, are taken from their file.
         on_error: ``'raise'``, or ``'skip'`` for runs that shall not end at a bad frame.
         interval: Frames from one line of the log to the next.
-        frame_id: Entry of the meta information that names a frame.
         check_checkpoint: Whether to refuse a checkpoint that lacks parameters of the model.
+        settings: What is decomposed, and how: ``seeds``, ``outputs``, ``rules``, ``mode``,
+            ``capture``, ``keep``, ``stop``, ``gradcam``, ``references``, ``frame_id``, as in
+            ``FrameDecomposer``. By default from where to where the model proposes.
+
+    Raises:
+        UnknownNameError: If there is a setting of another name.
 
     Raises (from ``before_test_epoch``, before the first frame):
         UnknownNameError: If a module, rule, mode or kind of picture is unknown.
@@ -59,26 +55,20 @@ class LMDHook(TestRunHook):
 
     def __init__(
         self,
-        seeds: SeedsSpec = None,
-        outputs: OutputsSpec = None,
-        rules: Mapping[str, Any] | None = None,
-        mode: str = 'production',
-        capture: Sequence[str] = (),
-        keep: str = 'maps',
-        stop: Sequence[str] = (),
-        gradcam: Mapping[str, Any] | None = None,
-        references: Mapping[str, Mapping[str, Any]] | None = None,
         results: Mapping[str, Any] | None = None,
         resume: bool = True,
         on_error: str = 'raise',
         interval: int = 10,
-        frame_id: str | None = None,
         check_checkpoint: bool = True,
+        **settings: Any,
     ) -> None:
-        self.settings = dict(
-            seeds=seeds, outputs=outputs, rules=rules, mode=mode, capture=capture, keep=keep,
-            stop=stop, gradcam=gradcam, references=references, frame_id=frame_id,
-        )  # fmt: skip
+        unknown = [name for name in settings if name not in SETTINGS]
+        if unknown:
+            raise UnknownNameError(
+                f'Unknown settings {unknown} of LMDHook: expected among {list(SETTINGS)}, '
+                'results, resume, on_error, interval and check_checkpoint.'
+            )
+        self.settings = settings
         self.results = dict(results or {})
         self.resume, self.on_error, self.interval = resume, on_error, interval
         self.check_checkpoint = check_checkpoint

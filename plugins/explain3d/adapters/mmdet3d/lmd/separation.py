@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from ....core.errors import InputError, UnknownNameError
 from ....core.session import frozen_evaluation
 from ....lmd import BIAS, Components, Decomposition, FrozenRecord, Rules
 from ....metrics.separation import METRICS, Figure, figures
+from ...common.frame_explainer import weights_digest
 from .decomposer import OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
-from .memo import memoized
+from .memo import Memo
 from .perturb import Item, Sensor, only, sensors_of
 
 #: 'relinearized': each input has its own slopes. 'frozen': the clean sample's are replayed.
@@ -38,6 +40,10 @@ class SeparationTest:
         outputs: As in ``FrameDecomposer``; the first one is compared.
         sensors: What belongs to each modality, ``{name: dict(inputs=[...], metainfo=[...])}``.
         memoize: Modules before the fusion that need not run twice on the same input.
+        once: Modules and methods whose result depends on nothing but the model's input, and not
+            on what is decomposed: what leads to the seeds, and other outputs than the one
+            compared. They run once for each input. None: what the model says
+            (``model.lmd_once``), if it does.
         channel: Channel of the output that is compared.
 
     Raises:
@@ -54,6 +60,7 @@ class SeparationTest:
         outputs: OutputsSpec = None,
         sensors: Mapping[str, Mapping[str, Any]] | None = None,
         memoize: Sequence[str] = (),
+        once: Sequence[str] | None = None,
         channel: int = 0,
     ) -> None:
         unknown = [mode for mode in modes if mode not in MODES]
@@ -66,8 +73,14 @@ class SeparationTest:
         self.outputs = {name: output}
         self.modalities = tuple(dict.fromkeys(m for s in self.seeds for m in s.modalities))
         self.memoize, self.channel, self._given = tuple(memoize), channel, sensors
+        once = getattr(model, 'lmd_once', ()) if once is None else once
+        self.once = tuple(p for p in once if not f'{output.module}.'.startswith(f'{p}.'))
+        paths = {path for path, _ in model.named_modules()}
+        self._stop = [path for path in self.once if path in paths]
+        self._memo = Memo(model, self.memoize, self.once, 0)
         self.figures = figures(self.modalities, (*self.modalities, BIAS, 'output'))
         self.predictions: list = []
+        self._inputs: set[int] = set()
         self._last: list = []
         self._run(None)  # What does not fit is found now.
 
@@ -83,6 +96,21 @@ class SeparationTest:
         each = [rules, *rules.pop('per_module').values()]
         linear = not any('separate' in families.values() for families in each)
         return [mode for mode in self.modes if linear or mode != 'frozen']
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides a sample's figures, as plain data; a digest stands for the weights."""
+        return {
+            'rules': {name: rules.as_dict() for name, rules in self.rules.items()},
+            'modes': list(self.modes),
+            'blanked': self.blanked,
+            'seeds': [asdict(seed) for seed in self.seeds],
+            'outputs': {name: asdict(output) for name, output in self.outputs.items()},
+            'sensors': self._given,
+            'channel': self.channel,
+            'model': type(self.model).__name__,
+            'weights': weights_digest(self.model),
+        }
 
     @property
     def columns(self) -> list[str]:
@@ -111,7 +139,9 @@ class SeparationTest:
         }
         size = len(partners) + len(sensors) + 2
         found = []
-        with frozen_evaluation(self.model), memoized(self.model, self.memoize, size):
+        self._memo = Memo(self.model, self.memoize, self.once, size)
+        self._inputs = {id(item), *(id(other) for others in pairs.values() for other in others)}
+        with frozen_evaluation(self.model), self._memo.attached():
             for name, rules in self.rules.items():
                 modes = self._modes_of(name)
                 clean, record = self._decompose(item, rules, record='frozen' in modes)
@@ -128,6 +158,11 @@ class SeparationTest:
             if self.blanked:
                 found.append(self._measure_blanked(item, partners, pairs, sensors))
         return np.concatenate(found, 1)
+
+    def predict(self, item: Item) -> list:
+        """Returns what the model predicts for a sample, as ``predictions`` after ``measure``."""
+        with frozen_evaluation(self.model), torch.no_grad():
+            return self.model.test_step(pseudo_collate([item | _fresh(item)]))
 
     def _measure_blanked(
         self,
@@ -167,7 +202,14 @@ class SeparationTest:
         return np.array(list(values.values())).T
 
     def _run(self, rules: Rules | None, **options: Any) -> Decomposition:
-        return Decomposition(self.model, self.seeds, self.outputs, rules, **options)
+        return Decomposition(
+            self.model, self.seeds, self.outputs, rules, stop=self._stop, **options
+        )
+
+    def _test_step(self, item: Item) -> list:
+        """What the model predicts; an input of this sample is known again by its identity."""
+        with self._memo.input(id(item) if id(item) in self._inputs else None):
+            return self.model.test_step(pseudo_collate([item | _fresh(item)]))
 
     def _decompose(
         self, item: Item, rules: Rules, frozen: FrozenRecord | None = None, record: bool = False
@@ -175,7 +217,7 @@ class SeparationTest:
         """Returns the (1, Z, X) components and output of a sample by name."""
         given = None if frozen is not None else rules
         with torch.no_grad(), self._run(given, frozen=frozen, record=record) as run:
-            self._last = self.model.test_step(pseudo_collate([item | _fresh(item)]))
+            self._last = self._test_step(item)
         found: Components = next(iter(run.outputs.values()))
         check_finite(found, next(iter(self.outputs)), str(_name(item)))
         parts = {name: found[name][:, self.channel] for name in found.names}
@@ -194,7 +236,7 @@ class SeparationTest:
         hook = module.register_forward_hook(lambda _m, _i, out: kept.append(out.detach()))
         try:
             with torch.no_grad():
-                self.model.test_step(pseudo_collate([item | _fresh(item)]))
+                self._test_step(item)
         finally:
             hook.remove()
         return kept[0][:, self.channel]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from mmengine import dist
+from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader, Dataset
@@ -16,11 +20,12 @@ from ....core.errors import InputError
 from ....metrics.moments import SampleAccumulator
 from ....metrics.separation import PAPER_SHIFTS, Pairing
 from ....registry import LOOPS
-from ...common.frame_explainer import package_versions, weights_digest
+from ...common.frame_explainer import package_versions
 from ..attachment import attachable
 from ..checkpoints import check_checkpoint
 from ..frame_explainer import PACKAGES
 from .separation import MODES, SeparationTest
+from .separation_state import SeparationState
 from .separation_table import FROZEN_NOTE, scalars, table_of, text_of, write
 
 
@@ -28,7 +33,8 @@ from .separation_table import FROZEN_NOTE, scalars, table_of, text_of, write
 class SeparationTestLoop(BaseLoop):
     """Runs the separation test of LMD (Eq. 14-15) over the test data set.
 
-    Any number of processes gives the same figures.
+    Any number of processes gives the same figures. Each sample's are written as soon as it is
+    done: a run that was killed goes on, to the same figures to the last bit.
 
     For each sample k and each partner j = (k + stride m) mod N one modality of k is replaced by
     j's, with its calibration; all rule sets and modes are decomposed, and each component is
@@ -49,12 +55,16 @@ class SeparationTestLoop(BaseLoop):
         outputs: As in ``LMDHook``; the first one is compared.
         sensors: As in ``SeparationTest``.
         memoize: As in ``SeparationTest``.
+        once: As in ``SeparationTest``.
         channel: As in ``SeparationTest``.
         file: Where the table goes; default ``{work_dir}/separation.json``.
         evaluate: Whether to run the evaluator.
         interval: Samples from one line of the log to the next.
+        resume: Whether samples that are done, with the same settings, weights, data set and
+            versions, are taken from their files in ``{file without suffix}_samples``.
 
     Raises:
+        ResultFileError: If that folder cannot be written to.
         InputError: If there are fewer than two samples.
         UnknownNameError: If a rule, mode or module is unknown.
     """
@@ -74,10 +84,12 @@ class SeparationTestLoop(BaseLoop):
         outputs: Any = None,
         sensors: Mapping[str, Mapping[str, Any]] | None = None,
         memoize: Sequence[str] = (),
+        once: Sequence[str] | None = None,
         channel: int = 0,
         file: str | None = None,
         evaluate: bool = True,
         interval: int = 5,
+        resume: bool = True,
     ) -> None:
         super().__init__(runner, dataloader)
         if isinstance(evaluator, (dict, list)):
@@ -86,7 +98,7 @@ class SeparationTestLoop(BaseLoop):
         self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
         self.settings = dict(
             rules=rules, modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
-            sensors=sensors, memoize=memoize, channel=channel,
+            sensors=sensors, memoize=memoize, once=once, channel=channel,
         )  # fmt: skip
         count = len(self.dataloader.dataset)
         self.pairing = Pairing.of(count, stride, shifts)
@@ -94,7 +106,8 @@ class SeparationTestLoop(BaseLoop):
             raise InputError(f'Expected 1 <= samples <= {count}, received {samples}.')
         size = count if samples is None else samples
         self.indices = [i * count // size for i in range(size)]
-        self.file, self.evaluate, self.interval = file, evaluate, interval
+        self.file = Path(file or os.path.join(runner.work_dir, 'separation.json'))
+        self.evaluate, self.interval, self.resume = evaluate, interval, resume
 
     def run(self) -> dict[str, float]:
         """Runs the test; returns the means, and the evaluator's figures."""
@@ -116,42 +129,69 @@ class SeparationTestLoop(BaseLoop):
 
     def _collect(self, test: SeparationTest) -> SampleAccumulator:
         """The figures of all samples, those of other processes included."""
-        figures, started = SampleAccumulator(test.columns), time.monotonic()
-        mine = _share(self.indices, dist.get_rank(), dist.get_world_size())
+        figures, state = SampleAccumulator(test.columns), self._state(test)
+        done = self._resumed(figures, state)
+        # Those that are done only have to be predicted, for the evaluator.
+        order = [*(done if self.evaluate else ()), *(i for i in self.indices if i not in done)]
+        mine = _share(order, dist.get_rank(), dist.get_world_size())
+        progress = _Progress(self.runner.logger, mine, done, self.interval)
         # The data set is loaded by whichever worker comes next: item and partners are one.
         loader = DataLoader(
-            _Pairs(self.dataloader.dataset, self.pairing),
+            _Pairs(self.dataloader.dataset, self.pairing, done),
             batch_size=None,
             sampler=mine,
             num_workers=self.dataloader.num_workers,
             collate_fn=_as_it_is,
         )
-        for done, (index, item, partners) in enumerate(loader, 1):
-            figures.add(index, test.measure(item, partners))
+        for index, item, partners in loader:
+            if index in done:
+                predictions = test.predict(item)
+            else:
+                figures.add(index, test.measure(item, partners))
+                state.save(index, figures.samples[index])
+                predictions = test.predictions
             if self.evaluate:
-                self.evaluator.process(data_samples=test.predictions, data_batch=item)
-            if done % self.interval == 0 or done == len(mine):
-                seconds = (time.monotonic() - started) / done
-                self.runner.logger.info(
-                    f'Separation: {done} of {len(mine)} samples ({seconds:.1f} s a sample)'
-                )
+                self.evaluator.process(data_samples=predictions, data_batch=item)
+            progress.step(index)
         for other in dist.all_gather_object(figures):
             figures.merge(other)
         return figures
+
+    def _resumed(self, figures: SampleAccumulator, state: SeparationState) -> frozenset[int]:
+        """Takes over what is on the disk, as the first process sees it: all share out alike."""
+        found = {i: state.load(i) for i in self.indices} if self.resume else {}
+        found = dist.all_gather_object({i: f for i, f in found.items() if f is not None})[0]
+        for index, moments in found.items():
+            figures.put(index, moments)
+        return frozenset(found)
+
+    def _state(self, test: SeparationTest) -> SeparationState:
+        """Where the figures of each sample are kept, with all that decides them."""
+        folder = self.file.with_name(f'{self.file.stem}_samples')
+        config = getattr(self.runner, 'cfg', {}).get('test_dataloader', {}).get('dataset')
+        decides = {
+            'test': test.settings,
+            'pairing': asdict(self.pairing),
+            'dataset': config.to_dict() if isinstance(config, ConfigDict) else config,
+            'annotations': _annotations(self.dataloader.dataset),
+            'versions': package_versions(PACKAGES),
+        }
+        state = SeparationState(folder, decides, test.columns)
+        state.prepare()
+        return state
 
     def _report(
         self, table: list[dict[str, Any]], test: SeparationTest, metrics: Mapping[str, float]
     ) -> None:
         protocol = self._protocol(test, metrics)
         text = text_of(table, test.figures, test.modalities)
-        path = self.file or os.path.join(self.runner.work_dir, 'separation.json')
-        write(path, table, protocol)
+        write(self.file, table, protocol)
         pairs = len(self.indices) * self.pairing.shifts
         self.runner.logger.info(
             f'Separation (Eq. 14-15 of LMD): X_p/Y is the change of component Y when modality X '
             f'is replaced. Mean ± standard deviation over {pairs} pairs ({len(self.indices)} '
             f'samples x {self.pairing.shifts} partners, stride {self.pairing.stride}). Note: '
-            f'{FROZEN_NOTE}.\n{text}\nWritten to {path}'
+            f'{FROZEN_NOTE}.\n{text}\nWritten to {self.file}'
         )
 
     def _protocol(self, test: SeparationTest, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -173,27 +213,58 @@ class SeparationTestLoop(BaseLoop):
             'a partner; float64; a correlation with a constant map is undefined and left out',
             'modes': list(test.modes),
             'frozen': FROZEN_NOTE,
-            'rules': {name: rules.as_dict() for name, rules in test.rules.items()},
-            'model': type(test.model).__name__,
-            'weights': weights_digest(test.model),
+            'rules': test.settings['rules'],
+            'model': test.settings['model'],
+            'weights': test.settings['weights'],
             'metrics_of_the_clean_samples': dict(metrics),
             'versions': package_versions(PACKAGES),
         }
 
 
 class _Pairs(Dataset):
-    """Items with their partners."""
+    """Items with their partners; those that are done need none."""
 
-    def __init__(self, dataset: Dataset, pairing: Pairing) -> None:
-        self.dataset, self.pairing = dataset, pairing
+    def __init__(self, dataset: Dataset, pairing: Pairing, done: frozenset[int]) -> None:
+        self.dataset, self.pairing, self.done = dataset, pairing, done
 
     def __len__(self) -> int:
         return self.pairing.count
 
     def __getitem__(self, index: int) -> tuple[int, Any, list[Any]]:
         """Returns the index, the item and its partners."""
-        partners = [self.dataset[j] for j in self.pairing.partners(index)]
-        return index, self.dataset[index], partners
+        others = () if index in self.done else self.pairing.partners(index)
+        return index, self.dataset[index], [self.dataset[j] for j in others]
+
+
+class _Progress:
+    """Lines of the log about a process's samples."""
+
+    def __init__(
+        self, logger: Any, mine: Sequence[int], done: frozenset[int], interval: int
+    ) -> None:
+        self.logger, self.done, self.interval = logger, done, interval
+        self.total, self.count = sum(i not in done for i in mine), 0
+        self.started = time.monotonic()
+        if done:
+            logger.info(f'Separation: {len(done)} samples are taken from files')
+
+    def step(self, index: int) -> None:
+        if index in self.done:
+            return
+        self.count += 1
+        if self.count % self.interval == 0 or self.count == self.total:
+            seconds = (time.monotonic() - self.started) / self.count
+            self.logger.info(
+                f'Separation: {self.count} of {self.total} samples ({seconds:.1f} s a sample)'
+            )
+
+
+def _annotations(dataset: Any) -> str | None:
+    """A digest of the data set's annotation file: data made anew has the same configuration."""
+    path = getattr(dataset, 'ann_file', None)
+    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _as_it_is(value: Any) -> Any:
@@ -202,7 +273,7 @@ def _as_it_is(value: Any) -> Any:
 
 def _share(indices: Sequence[int], rank: int, world: int) -> list[int]:
     """Every ``world``-th sample, some repeated so that all processes have equally many."""
-    rounds = -(-len(indices) // world)
+    rounds = -(-len(indices) // world)  # None of none.
     return [indices[(rank + i * world) % len(indices)] for i in range(rounds)]
 
 
