@@ -1,0 +1,136 @@
+"""Deletion and Insertion curves of many objects and maps of a frame, in as few passes as it takes.
+
+- The whole frame is the first step of every Deletion and the last of every Insertion: one pass
+  for all objects and all maps. The frame with an object's whole region removed is shared by the
+  object's maps.
+- Objects whose regions cannot influence each other are perturbed in the same pass.
+- Steps go through the detector in batches; the detector may compute the changed part alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.black_box import BlackBox, Region
+from ..core.grouping import share_passes
+from .protocol import Protocol
+from .removal import Schedule, local_regions, region_radii, removal_ranks
+from .step_score import step_score
+
+#: The two curves of a map: points taken from the frame, and points put back into it.
+KINDS = ('deletion', 'insertion')
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of one map of K objects.
+
+    Attributes:
+        deletion: (K, S) score with the most salient 0, 1 / (S - 1), ... 1 of the region removed.
+        insertion: (K, S) score with nothing but these of the region.
+    """
+
+    deletion: Tensor
+    insertion: Tensor
+
+
+@torch.no_grad()
+def perturbation_curves(
+    box: BlackBox,
+    points: Tensor,
+    maps: Mapping[str, Tensor],
+    objects: Tensor,
+    labels: Sequence[int],
+    protocol: Protocol,
+) -> dict[str, Curves]:
+    """Measures maps of K objects of one frame.
+
+    Args:
+        box: The detector.
+        points: (N, P) the frame.
+        maps: (K, N) finite saliency for each name, as ``method/target``.
+        objects: (K, 7) annotated boxes of the objects.
+        labels: The detector's class index of each object.
+        protocol: Steps, region, threshold, seed.
+
+    Returns:
+        The curves for each name, float64 on the CPU.
+    """
+    K, S = len(objects), protocol.steps
+    scores = {name: torch.zeros(2, K, S, dtype=torch.float64) for name in maps}
+    if K == 0 or not maps:
+        return {name: Curves(*table) for name, table in scores.items()}
+    inside = local_regions(points, objects, protocol.region_factor)
+    ranks = {
+        name: removal_ranks(values.to(points.device), inside, protocol.seed)
+        for name, values in maps.items()
+    }
+    radii = region_radii(objects, protocol.region_factor).tolist()
+    regions = [
+        Region(*xy, radius, label)
+        for xy, radius, label in zip(objects[:, :2].tolist(), radii, labels, strict=True)
+    ]
+    asker = _Asker(box, points, objects, regions, protocol.score_thr)
+    groups = share_passes(regions, box.reach(), lambda some: box.cost(some, points))
+    whole = asker.ask([[torch.ones_like(inside[0])]], [list(range(K))], whole=True)[0][0]
+    for group in groups:
+        plans = {
+            name: [Schedule.of(table[k], inside[k], S) for k in group]
+            for name, table in ranks.items()
+        }
+        without = torch.stack([~inside[k] for k in group]).all(dim=0)
+        masks, places = [without], [[(name, kind, s) for name in maps for kind, s in _ends(S)]]
+        for name, schedules in plans.items():
+            for kind in range(2):
+                for s in range(1, S - 1):
+                    keep = [p.inserted(s) if kind else p.deleted(s) for p in schedules]
+                    masks.append(torch.stack(keep).all(dim=0))
+                    places.append([(name, kind, s)])
+        answers = asker.ask([masks], [group])[0]
+        for found, where in zip(answers, places, strict=True):
+            for name, kind, s in where:
+                scores[name][kind, group, s] = found
+    for table in scores.values():
+        table[0, :, 0] = table[1, :, -1] = whole
+    return {name: Curves(*table) for name, table in scores.items()}
+
+
+def _ends(steps: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Kind and step of the frame without the region: Deletion's last, Insertion's first."""
+    return (0, steps - 1), (1, 0)
+
+
+class _Asker:
+    """Puts perturbed frames to the detector and scores its answers."""
+
+    def __init__(
+        self,
+        box: BlackBox,
+        points: Tensor,
+        objects: Tensor,
+        regions: Sequence[Region],
+        score_thr: float,
+    ) -> None:
+        self.box, self.points, self.objects = box, points, objects
+        self.regions, self.score_thr = regions, score_thr
+
+    def ask(
+        self, masks: Sequence[Sequence[Tensor]], groups: Sequence[list[int]], whole: bool = False
+    ) -> list[list[Tensor]]:
+        """Returns for each group and mask the (members,) scores of the group's objects."""
+        found = []
+        for some, group in zip(masks, groups, strict=True):
+            clouds = [self.points[keep] for keep in some]
+            regions = [self.regions[k] for k in group]
+            base = None if whole else self.points
+            answers = self.box.candidates_in(clouds, regions, self.score_thr, base)
+            found.append([self._scores(answer, group) for answer in answers])
+        return found
+
+    def _scores(self, answer: Sequence, group: list[int]) -> Tensor:
+        scores = [step_score(c, self.objects[k]) for c, k in zip(answer, group, strict=True)]
+        return torch.tensor(scores, dtype=torch.float64)
