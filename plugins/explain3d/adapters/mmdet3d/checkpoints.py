@@ -10,8 +10,8 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ...core.errors import CheckpointMismatchError
+from ..common.spconv_compat import is_sparse_convolution
 from .detector import unwrap
-from .spconv_compat import is_sparse_convolution
 
 
 def check_checkpoint(runner: Any) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip('spconv')
 import spconv.pytorch as spconv
 from spconv.pytorch import ops
 
-from explain3d.adapters.mmdet3d.spconv_compat import ensure_cpu_backward
+from explain3d.adapters.common.spconv_compat import ensure_cpu_backward
 
 ensure_cpu_backward()
 
