@@ -4,7 +4,8 @@ Each module with a kernel widens the view of what comes after it: a convolution'
 stride * dilation * (kernel - 1) / 2 input cells to either side, with the stride of its input; a
 transposed convolution's by the same with the stride of its output. Branches are told apart by
 their tensors. A tensor that no module gave (a sum, a concatenation, a new sparse tensor) is taken
-to look as far as anything before it: a bound from above, never from below.
+to look as far as anything before it: a bound from above. Resampling by a function
+(``torch.nn.functional.interpolate``) is not seen.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ _POINTWISE = (
     'BatchNorm', 'SyncBatchNorm', 'NaiveSyncBatchNorm', 'Dropout', 'Identity', 'Linear', 'ReLU',
     'LeakyReLU', 'GELU', 'SiLU', 'Sigmoid', 'Tanh', 'Hardswish', 'ELU', 'PReLU', 'Softmax',
 )  # fmt: skip
-#: Convolutions that sample where another convolution tells them to: not bounded.
-_UNBOUNDED = ('Deform', 'ModulatedDeform', 'Adaptive', 'GroupNorm', 'InstanceNorm', 'LayerNorm')
+#: Modules that look anywhere, or resample: not bounded.
+_UNBOUNDED = (
+    'Deform', 'ModulatedDeform', 'Adaptive', 'GroupNorm', 'InstanceNorm', 'LayerNorm', 'Upsample',
+    'MultiheadAttention',
+)  # fmt: skip
 
 
 class ReachProbe:
@@ -35,11 +39,13 @@ class ReachProbe:
     Attributes:
         book: The grids that the pass went through.
         bounded: Whether every module with parameters is one whose view is known.
+        coarsest: Largest stride of a grid.
     """
 
     def __init__(self) -> None:
         self.book: GridBook | None = None
         self.bounded = True
+        self.coarsest = 1.0
         self._known: dict[int, tuple[Any, tuple[float, float]]] = {}
         self._largest = (0.0, 0.0)
 
@@ -110,11 +116,22 @@ class ReachProbe:
         known = getattr(module, 'subm', False) or getattr(module, 'inverse', False)
         move = grid.deconvolved if transposed else grid.convolved
         moved = grid if known else move(target, *parameters)
-        if not known:
-            self.book.add(moved)
+        self.book.add(moved)
+        placed = self.book.get(target)
+        if placed.stride != moved.stride:
+            self.bounded = False
+            return 0.0, 0.0
+        self.coarsest = max(self.coarsest, *placed.stride[-2:])
         stride = moved.stride if transposed else grid.stride
         kernel, dilation = parameters[0], parameters[3]
-        wider = [j * d * (k - 1) / 2 for j, d, k in zip(stride, dilation, kernel, strict=True)]
+        # A shape that was there before keeps its cells where they were: its cells look so much
+        # farther to one side.
+        wider = [
+            j * d * (k - 1) / 2 + abs(a - b)
+            for j, d, k, a, b in zip(
+                stride, dilation, kernel, placed.center, moved.center, strict=True
+            )
+        ]
         return wider[-2], wider[-1]
 
 

@@ -75,8 +75,8 @@ def perturbation_curves(
         for xy, radius, label in zip(objects[:, :2].tolist(), radii, labels, strict=True)
     ]
     asker = _Asker(box, points, objects, regions, protocol.score_thr)
+    whole = asker.ask([points], list(range(K)))[0]
     groups = share_passes(regions, box.reach(), lambda some: box.cost(some, points))
-    whole = asker.ask([[torch.ones_like(inside[0])]], [list(range(K))], whole=True)[0][0]
     for group in groups:
         plans = {
             name: [Schedule.of(table[k], inside[k], S) for k in group]
@@ -90,7 +90,7 @@ def perturbation_curves(
                     keep = [p.inserted(s) if kind else p.deleted(s) for p in schedules]
                     masks.append(torch.stack(keep).all(dim=0))
                     places.append([(name, kind, s)])
-        answers = asker.ask([masks], [group])[0]
+        answers = asker.ask([points[keep] for keep in masks], group)
         for found, where in zip(answers, places, strict=True):
             for name, kind, s in where:
                 scores[name][kind, group, s] = found
@@ -118,18 +118,11 @@ class _Asker:
         self.box, self.points, self.objects = box, points, objects
         self.regions, self.score_thr = regions, score_thr
 
-    def ask(
-        self, masks: Sequence[Sequence[Tensor]], groups: Sequence[list[int]], whole: bool = False
-    ) -> list[list[Tensor]]:
-        """Returns for each group and mask the (members,) scores of the group's objects."""
-        found = []
-        for some, group in zip(masks, groups, strict=True):
-            clouds = [self.points[keep] for keep in some]
-            regions = [self.regions[k] for k in group]
-            base = None if whole else self.points
-            answers = self.box.candidates_in(clouds, regions, self.score_thr, base)
-            found.append([self._scores(answer, group) for answer in answers])
-        return found
+    def ask(self, clouds: Sequence[Tensor], group: list[int]) -> list[Tensor]:
+        """Returns for each cloud the (members,) scores of the group's objects."""
+        regions = [self.regions[k] for k in group]
+        answers = self.box.candidates_in(clouds, regions, self.score_thr, self.points)
+        return [self._scores(answer, group) for answer in answers]
 
     def _scores(self, answer: Sequence, group: list[int]) -> Tensor:
         scores = [step_score(c, self.objects[k]) for c, k in zip(answer, group, strict=True)]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import InputError
+from ...core.errors import InputError, NotApplicableError
 from ...core.normalize import full_precision
 from ...core.structures import BOX_ATTRIBUTES, Detections
 
@@ -48,6 +48,20 @@ class Candidates(ABC):
     @abstractmethod
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the (n,) raw classification output of candidates ``index`` for ``label``."""
+
+    def cells(self, index: Tensor) -> Tensor:
+        """Returns the (n, 2) row and column of candidates ``index`` in the head's map."""
+        raise self._nowhere()
+
+    def places(self, index: Tensor) -> Tensor:
+        """Returns the (n, 2) x, y in metres of the anchors or cells of candidates ``index``."""
+        raise self._nowhere()
+
+    def _nowhere(self) -> NotApplicableError:
+        return NotApplicableError(
+            f'{type(self).__name__} has no anchors or cells on one map: expected a one-stage head '
+            'with one level (SECOND, PointPillars, CenterPoint).'
+        )
 
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the (n,) score in [0, 1] of candidates ``index`` for the (n,) ``label``."""
