@@ -39,12 +39,14 @@ class BlackBox(ABC):
         batch_size: Clouds that go through the detector at a time.
         passes: Clouds that went through the detector so far.
         work: The same, where a pass over a part of the frame counts as that part.
+        name: Tells detectors apart, as a digest of the weights does.
     """
 
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size
         self.passes = 0
         self.work = 0.0
+        self.name = ''
 
     @abstractmethod
     def candidates(self, clouds: Sequence[Tensor], score_thr: float) -> list[Detections]:

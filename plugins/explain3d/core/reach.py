@@ -138,8 +138,7 @@ class ReachProbe:
 def grid_of(probe: ReachProbe, value: Any) -> Grid | None:
     """Returns the bird's-eye-view grid of a tensor, if the probe's pass went through it."""
     shape = _shape(value)
-    grid = None if shape is None or probe.book is None else probe.book.get(shape[-2:])
-    return grid
+    return None if shape is None or probe.book is None else probe.book.get(shape[-2:])
 
 
 def _farthest(reaches: list[tuple[float, float]]) -> tuple[float, float]:

@@ -46,6 +46,7 @@ def perturbation_curves(
     objects: Tensor,
     labels: Sequence[int],
     protocol: Protocol,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, Curves]:
     """Measures maps of K objects of one frame.
 
@@ -56,12 +57,13 @@ def perturbation_curves(
         objects: (K, 7) annotated boxes of the objects.
         labels: The detector's class index of each object.
         protocol: Steps, region, threshold, seed.
+        kinds: Which curves to measure; one that is left out is NaN between its ends.
 
     Returns:
         The curves for each name, float64 on the CPU.
     """
     K, S = len(objects), protocol.steps
-    scores = {name: torch.zeros(2, K, S, dtype=torch.float64) for name in maps}
+    scores = {name: torch.full((2, K, S), torch.nan, dtype=torch.float64) for name in maps}
     if K == 0 or not maps:
         return {name: Curves(*table) for name, table in scores.items()}
     inside = local_regions(points, objects, protocol.region_factor)
@@ -85,7 +87,7 @@ def perturbation_curves(
         without = torch.stack([~inside[k] for k in group]).all(dim=0)
         masks, places = [without], [[(name, kind, s) for name in maps for kind, s in _ends(S)]]
         for name, schedules in plans.items():
-            for kind in range(2):
+            for kind in (KINDS.index(wanted) for wanted in kinds):
                 for s in range(1, S - 1):
                     keep = [p.inserted(s) if kind else p.deleted(s) for p in schedules]
                     masks.append(torch.stack(keep).all(dim=0))

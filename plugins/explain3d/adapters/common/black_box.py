@@ -170,9 +170,7 @@ class DetectorBlackBox(BlackBox):
 
         def paste(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
             frame = self._base_map[:, :, y0:y1, x0:x1].repeat(len(output), 1, 1, 1)
-            frame[:, :, py0 - y0 : py1 - y0, px0 - x0 : px1 - x0] = output[
-                :, :, py0:py1, px0:px1
-            ]
+            frame[:, :, py0 - y0 : py1 - y0, px0 - x0 : px1 - x0] = output[:, :, py0:py1, px0:px1]
             return frame
 
         handle = self.encoder.register_forward_hook(paste)
@@ -269,17 +267,13 @@ class DetectorBlackBox(BlackBox):
     def _cells_in(self, answer: Candidates, region: Region) -> Tensor:
         return self._index(answer, region.label)[2][self._inside(answer, region)]
 
-    def _in_region(
-        self, answer: Candidates | None, region: Region, score_thr: float
-    ) -> Detections:
+    def _in_region(self, answer: Candidates | None, region: Region, score_thr: float) -> Detections:
         if answer is None:
             return self._nothing()
         index = self._index(answer, region.label)[0][self._inside(answer, region)]
         return self._above(answer, index, region.label, score_thr)
 
-    def _above(
-        self, answer: Candidates, index: Tensor, label: int, score_thr: float
-    ) -> Detections:
+    def _above(self, answer: Candidates, index: Tensor, label: int, score_thr: float) -> Detections:
         labels = index.new_full(index.shape, label)
         scores = answer.scores(index, labels)
         high = scores > score_thr

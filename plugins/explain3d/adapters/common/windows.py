@@ -52,7 +52,9 @@ class View:
 
         An anchor may stand anywhere in its cell.
         """
-        voxels = [e + d + j for e, d, j in zip(self.encoder, self.dense, self.out.stride[-2:])]
+        voxels = [
+            e + d + j for e, d, j in zip(self.encoder, self.dense, self.out.stride, strict=True)
+        ]
         return voxels[1] * self.voxel_size[0], voxels[0] * self.voxel_size[1]
 
     def window_of(self, regions: Sequence[Region], rows: Span, columns: Span) -> Window:
@@ -119,8 +121,8 @@ class Window:
 
     def parts(self, view: View) -> tuple[float, float]:
         """Returns the window's and the crop's share of the whole grid."""
-        size = [n * j for n, j in zip(view.bev.shape, view.bev.stride)]
-        crop = [min(b, s) - max(a, 0) for (a, b), s in zip(self.crop, size)]
+        size = [n * j for n, j in zip(view.bev.shape, view.bev.stride, strict=True)]
+        crop = [min(b, s) - max(a, 0) for (a, b), s in zip(self.crop, size, strict=True)]
         return (
             _area(self.window) / math.prod(view.bev.shape),
             max(crop[0], 0) * max(crop[1], 0) / math.prod(size),

@@ -74,9 +74,7 @@ class MMDet3DBlackBox(DetectorBlackBox):
     def _raw(self, clouds: Sequence[Tensor]) -> Any:
         from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 
-        samples = [
-            Det3DDataSample(metainfo=dict(box_type_3d=LiDARInstance3DBoxes)) for _ in clouds
-        ]
+        samples = [Det3DDataSample(metainfo=dict(box_type_3d=LiDARInstance3DBoxes)) for _ in clouds]
         caught: list[Any] = []
 
         def stop(*args: Any, **_: Any) -> None:
@@ -108,5 +106,3 @@ def _has_tensors(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_has_tensors(part) for part in value.values())
     return isinstance(value, Tensor) and value.dim() == 4
-
-

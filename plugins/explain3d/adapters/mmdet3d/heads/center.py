@@ -45,7 +45,9 @@ class CenterCandidates(Candidates):
     def of_label(self, label: int) -> Tensor:
         """Returns the cells of the label's task."""
         start = self._task_of(label) * self.cells_per_task
-        return torch.arange(start, start + self.cells_per_task, device=self.maps[0]['heatmap'].device)
+        return torch.arange(
+            start, start + self.cells_per_task, device=self.maps[0]['heatmap'].device
+        )
 
     def cells(self, index: Tensor) -> Tensor:
         """Returns the rows and columns of the cells."""
