@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.gradients import reduce_gradients
-from ..core.normalize import min_max
+from ..core.normalize import min_max, require_finite
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
 from .base import EXPLAINERS
@@ -18,5 +18,6 @@ class ObjectGradient(FeatureMapExplainer):
 
     def voxel_maps(self, trace: Trace, targets: Sequence[Target]) -> Maps:
         """Returns the normalised gradients over the voxels."""
+        require_finite(trace.features.values, 'feature')
         maps = reduce_gradients(trace, targets)
         return Maps({name: min_max(values) for name, values in maps.items()})

@@ -97,7 +97,9 @@ class OccAM(Explainer):
             NotApplicableError: If the trace has no black box.
             InputError: If a point is not finite.
         """
-        with naming_frame(trace.frame_id), torch.no_grad():
+        # A host's autocast would change what the detector finds.
+        exact = torch.autocast(trace.points.device.type, enabled=False)
+        with naming_frame(trace.frame_id), torch.no_grad(), exact:
             if trace.black_box is None:
                 raise NotApplicableError(
                     'OccAM asks the detector about thousands of sub-clouds: expected a trace with '

@@ -84,8 +84,13 @@ class VoxelSampling:
         shift = np.random.default_rng((self.seed, sample)).random(3) * self.voxel_size
         cell = ((xyz + torch.as_tensor(shift, device=xyz.device)) / self.voxel_size).floor().long()
         value = sum(cell[:, i] * _AXES[i] for i in range(3))
-        value = _mix(value + (sample + 1) * _STEP) ^ (self.seed * _AXES[0])
-        return (_shifted(_mix(value), 11)).double() / (1 << 53)
+        value = _mix(value + _signed((sample + 1) * _STEP)) ^ _signed(self.seed * _AXES[0])
+        return _shifted(_mix(value), 11).double() / (1 << 53)
+
+
+def _signed(value: int) -> int:
+    """Wraps around as a product of 64-bit integers does."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _mix(value: Tensor) -> Tensor:

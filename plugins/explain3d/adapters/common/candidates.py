@@ -84,11 +84,16 @@ def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> di
         InputError: If a detection is none of the candidates.
     """
     index = identify(candidates, detections, frame_id)
+    return attributes_of(candidates, index, detections.labels)
+
+
+def attributes_of(candidates: Candidates, index: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Returns the attributes of candidates ``index``, (K,), as detections of ``labels``, (K,)."""
     boxes = full_precision(candidates.boxes(index))
     return {
         **dict(zip(BOX_ATTRIBUTES, boxes.unbind(1), strict=True)),
-        'score': full_precision(candidates.scores(index, detections.labels)),
-        'logit': full_precision(candidates.logits(index, detections.labels)),
+        'score': full_precision(candidates.scores(index, labels)),
+        'logit': full_precision(candidates.logits(index, labels)),
     }
 
 

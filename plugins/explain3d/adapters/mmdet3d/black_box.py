@@ -106,3 +106,13 @@ def _has_tensors(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_has_tensors(part) for part in value.values())
     return isinstance(value, Tensor) and value.dim() == 4
+
+
+def black_box_of(
+    model: nn.Module, predict: Callable[[dict, list], Any] | None = None
+) -> MMDet3DBlackBox | None:
+    """Returns the detector as a black box, or None for one that cannot be one."""
+    try:
+        return MMDet3DBlackBox(model, predict)
+    except NotApplicableError:
+        return None
