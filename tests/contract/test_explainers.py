@@ -25,11 +25,18 @@ CASES = {
         {'reference': True},
     ],
     'GradCAM': [{}],
+    'GradientTimesInput': [{}],
+    'IntegratedGradients': [{'steps': 3}, {'steps': 1, 'k': 4}],
     'ODAM': [{}],
+    'ObjectGradient': [{}],
+    'OccAM': [
+        {'samples': 12, 'density': [0.5], 'tolerance': None},
+        {'samples': 30, 'check_every': 5, 'tolerance': 0.3, 'voxel_size': 0.5},
+    ],
     'RandomMap': [{}],
 }
 #: Those that do not look at the features or gradients, and cannot be disturbed by them.
-BLIND = {'RandomMap'}
+BLIND = {'OccAM', 'RandomMap'}
 
 TARGETS = parse_targets(['all', 'all_abs', 'score', 'yaw', 'size'])
 
@@ -238,6 +245,11 @@ def test_settings_are_plain_and_rebuild_the_explainer(cfg, toy):
     assert again.settings() == settings
 
 
+def some_of(replayed, chosen):
+    leaf, attributes = replayed
+    return leaf, {name: values[chosen] for name, values in attributes.items()}
+
+
 @every_looking
 def test_a_detection_does_not_depend_on_its_neighbours_in_the_list(cfg, toy):
     points, anchors = toy.points(80), toy.anchors(5)
@@ -247,6 +259,7 @@ def test_a_detection_does_not_depend_on_its_neighbours_in_the_list(cfg, toy):
         whole,
         detections=whole.detections[chosen],
         attributes={name: values[chosen] for name, values in whole.attributes.items()},
+        replay=lambda value: some_of(whole.replay(value), chosen),
     )
     maps, some = explain(cfg, whole), explain(cfg, part)
     for name, values in some.saliency.items():

@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from explain3d.core.black_box import BlackBox
 from explain3d.core.structures import (
     ATTRIBUTES,
     BOX_ATTRIBUTES,
@@ -89,18 +90,32 @@ class ToyDetector(nn.Module):
         layer = self.features(points)
         leaf, rows = self._leaf(layer)
         with torch.enable_grad():
-            read = self.sight(anchors, layer.coords) @ rows(leaf) @ self.head.T
-            # Of either sign, so that sums of absolute values have something to turn around.
-            bias = torch.linspace(-3, 3, len(anchors) * len(HEADS)).reshape(-1, len(HEADS))
-            attributes = dict(zip(HEADS, (read + bias).unbind(dim=1), strict=True))
-            attributes['score'] = attributes['logit'].sigmoid()
+            attributes = self.attributes(rows(leaf), layer.coords, anchors)
         detections = Detections(
-            boxes=torch.stack([attributes[name].detach() for name in BOX_ATTRIBUTES], dim=1),
+            boxes=boxes_of(attributes),
             scores=attributes['score'].detach(),
             labels=torch.zeros(len(anchors), dtype=torch.long),
             class_names=('toy',),
         )
-        return Trace(points, layer, detections, attributes, leaf, rows, frame_id)
+        box = ToyDetectorBox(self, anchors)
+        return Trace(
+            points, layer, detections, attributes, leaf, rows, frame_id,
+            replay=lambda value: self.replay(value, rows, layer.coords, anchors), black_box=box,
+        )  # fmt: skip
+
+    def replay(self, value: Tensor, rows, coords: Tensor, anchors: Tensor):
+        """Returns a new leaf with these features and the attributes that follow from it."""
+        leaf = value.detach().clone().requires_grad_()
+        return leaf, self.attributes(rows(leaf), coords, anchors)
+
+    def attributes(self, features: Tensor, coords: Tensor, anchors: Tensor) -> dict[str, Tensor]:
+        """Returns what the head reads from (M, C) features."""
+        read = self.sight(anchors, coords) @ features @ self.head.T
+        # Of either sign, so that sums of absolute values have something to turn around.
+        bias = torch.linspace(-3, 3, len(anchors) * len(HEADS)).reshape(-1, len(HEADS))
+        attributes = dict(zip(HEADS, (read + bias).unbind(dim=1), strict=True))
+        attributes['score'] = attributes['logit'].sigmoid()
+        return attributes
 
     def _leaf(self, layer: LayerFeatures):
         if not self.dense:
@@ -120,6 +135,36 @@ class ToyDetector(nn.Module):
             slope = score * (1 - score)
         direction = self.head.detach()[HEADS.index(source)]
         return slope[:, None, None] * sight[:, :, None] * direction
+
+
+def boxes_of(attributes: dict[str, Tensor]) -> Tensor:
+    """Returns (K, 7) boxes of a size that boxes can have; the toy's attributes may be negative."""
+    boxes = torch.stack([attributes[name].detach() for name in BOX_ATTRIBUTES], dim=1)
+    boxes[:, 3:6] = boxes[:, 3:6].abs() + 1
+    return boxes
+
+
+class ToyDetectorBox(BlackBox):
+    """The toy as a function of the cloud: one candidate an anchor."""
+
+    def __init__(self, toy: ToyDetector, anchors: Tensor) -> None:
+        super().__init__()
+        self.toy, self.anchors = toy, anchors
+
+    @torch.no_grad()
+    def candidates(self, clouds, score_thr):
+        found = []
+        for cloud in clouds:
+            layer = self.toy.features(cloud)
+            attributes = self.toy.attributes(layer.values, layer.coords, self.anchors)
+            scores = attributes['score']
+            labels = torch.zeros(len(scores), dtype=torch.long)
+            every = Detections(boxes_of(attributes), scores, labels, ('toy',))
+            found.append(every[scores > score_thr])
+        return found
+
+    def candidates_in(self, clouds, regions, score_thr, base=None):
+        raise NotImplementedError('No test asks the toy about regions.')
 
 
 def detached(trace: Trace) -> Trace:

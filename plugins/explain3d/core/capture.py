@@ -92,13 +92,16 @@ class Leaf:
 
 
 @contextmanager
-def leaf_at(module: nn.Module, name: str = '', key: str | None = None) -> Iterator[Leaf]:
+def leaf_at(
+    module: nn.Module, name: str = '', key: str | None = None, value: Tensor | None = None
+) -> Iterator[Leaf]:
     """Makes the output of ``module`` the start of the graph while the context lasts.
 
     Args:
         module: The layer. It must run once, and give one tensor, dense or sparse.
         name: The layer's name for messages.
         key: For modules that return a dict of everything (OpenPCDet's): the entry that is meant.
+        value: Features for the network to go on with in the place of the layer's own.
 
     Yields:
         A ``Leaf`` that is filled when the layer has run.
@@ -118,7 +121,7 @@ def leaf_at(module: nn.Module, name: str = '', key: str | None = None) -> Iterat
         old = sole_tensor(output, name) if key is None else output[key]
         features = old.features if is_sparse(old) else old
         leaf.output = old
-        leaf.tensor = features.detach().requires_grad_()
+        leaf.tensor = (features if value is None else value).detach().requires_grad_()
         # The network goes on with a copy: an in-place activation may follow, which a leaf refuses.
         copy = leaf.tensor.clone()
         leaf.indices = _rows_indices(output, features) if key is None else None

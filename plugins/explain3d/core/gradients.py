@@ -109,7 +109,7 @@ def attribute_gradients(trace: Trace, targets: Sequence[Target]) -> Iterator[Det
     """
     single, sums = plan_backwards(targets)
     if len(trace.detections):
-        _require_graph(trace, targets)
+        require_graph(trace, targets)
     for k in range(len(trace.detections)):
         values = {name: trace.attributes[name][k].detach() for name in single}
         yield DetectionGradients(
@@ -155,7 +155,12 @@ def _gradient(trace: Trace, k: int, names: tuple[str, ...], signed: bool = False
     return gradient
 
 
-def _require_graph(trace: Trace, targets: Sequence[Target]) -> None:
+def require_graph(trace: Trace, targets: Sequence[Target]) -> None:
+    """Refuses a trace whose detections do not depend on the layer.
+
+    Raises:
+        NotApplicableError: See ``reduce_gradients``.
+    """
     wanted = dict.fromkeys(name for target in targets for name in target.attributes)
     missing = [name for name in wanted if name not in trace.attributes]
     if missing:

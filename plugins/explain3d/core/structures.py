@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .black_box import BlackBox
 
 #: Attributes of a detection that can be explained alone, in the order of the box vector.
 BOX_ATTRIBUTES = ('x', 'y', 'z', 'l', 'w', 'h', 'yaw')
@@ -162,6 +165,10 @@ class Trace:
         leaf: The tensor at which the graph starts (any shape).
         rows: Maps a gradient of the shape of ``leaf`` to the (M, C) rows of ``features``.
         frame_id: Names the frame in files and messages.
+        replay: Runs the network again from the layer with other features: takes a tensor of the
+            shape of ``leaf``, returns the leaf that the new graph starts at and the attributes of
+            the same detections (the same anchors or cells). None where the adapter cannot.
+        black_box: The detector as a function of the cloud. None where the adapter has none.
     """
 
     points: Tensor
@@ -171,6 +178,8 @@ class Trace:
     leaf: Tensor
     rows: Callable[[Tensor], Tensor]
     frame_id: str = ''
+    replay: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] | None = None
+    black_box: BlackBox | None = None
 
 
 @dataclass
@@ -204,6 +213,7 @@ class Explanation:
         detection_indices: (K,) int64 index of each detection among the frame's predictions.
         settings: The configuration of method and selection, as plain data.
         versions: Names and versions of the software that made it.
+        black_box: The detector, for metrics that ask it more; not part of a file.
     """
 
     #: Tells results of different families apart.
@@ -218,6 +228,7 @@ class Explanation:
     detection_indices: Tensor | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    black_box: BlackBox | None = field(default=None, compare=False, repr=False)
 
     @property
     def targets(self) -> tuple[str, ...]:

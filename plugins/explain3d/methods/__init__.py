@@ -4,7 +4,23 @@ from .base import EXPLAINERS, Explainer
 from .channel_sum import ChannelSum
 from .ffam import FFAM
 from .gradcam import GradCAM
+from .gradient_times_input import GradientTimesInput
+from .integrated_gradients import IntegratedGradients
+from .object_gradient import ObjectGradient
+from .occam import OccAM
 from .odam import ODAM
 from .random_map import RandomMap
 
-__all__ = ['EXPLAINERS', 'FFAM', 'ODAM', 'ChannelSum', 'Explainer', 'GradCAM', 'RandomMap']
+__all__ = [
+    'EXPLAINERS',
+    'FFAM',
+    'ODAM',
+    'ChannelSum',
+    'Explainer',
+    'GradCAM',
+    'GradientTimesInput',
+    'IntegratedGradients',
+    'ObjectGradient',
+    'OccAM',
+    'RandomMap',
+]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import InputError
+from ...core.errors import InputError, NotApplicableError
 from ...core.normalize import full_precision
 from ...core.structures import BOX_ATTRIBUTES, Detections
 
@@ -49,6 +49,20 @@ class Candidates(ABC):
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the (n,) raw classification output of candidates ``index`` for ``label``."""
 
+    def cells(self, index: Tensor) -> Tensor:
+        """Returns the (n, 2) row and column of candidates ``index`` in the head's map."""
+        raise self._nowhere()
+
+    def places(self, index: Tensor) -> Tensor:
+        """Returns the (n, 2) x, y in metres of the anchors or cells of candidates ``index``."""
+        raise self._nowhere()
+
+    def _nowhere(self) -> NotApplicableError:
+        return NotApplicableError(
+            f'{type(self).__name__} has no anchors or cells on one map: expected a one-stage head '
+            'with one level (SECOND, PointPillars, CenterPoint).'
+        )
+
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the (n,) score in [0, 1] of candidates ``index`` for the (n,) ``label``."""
         return self.logits(index, label).sigmoid()
@@ -70,11 +84,16 @@ def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> di
         InputError: If a detection is none of the candidates.
     """
     index = identify(candidates, detections, frame_id)
+    return attributes_of(candidates, index, detections.labels)
+
+
+def attributes_of(candidates: Candidates, index: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Returns the attributes of candidates ``index``, (K,), as detections of ``labels``, (K,)."""
     boxes = full_precision(candidates.boxes(index))
     return {
         **dict(zip(BOX_ATTRIBUTES, boxes.unbind(1), strict=True)),
-        'score': full_precision(candidates.scores(index, detections.labels)),
-        'logit': full_precision(candidates.logits(index, detections.labels)),
+        'score': full_precision(candidates.scores(index, labels)),
+        'logit': full_precision(candidates.logits(index, labels)),
     }
 
 

@@ -14,6 +14,7 @@ from ...core.errors import NotApplicableError
 from ...core.structures import Explanation
 from ..common.attachment import ExplainingAttachment
 from ..common.frames import Frame
+from .black_box import MMDet3DBlackBox, black_box_of
 from .detector import unwrap
 
 #: Name of the explanation on a data sample, and in the dict that metrics get.
@@ -35,6 +36,9 @@ class Attachment(ExplainingAttachment):
         'for each method.'
     )
 
+    #: The detector for metrics, once there was a frame; in a tuple, as it may be None.
+    _black_box: tuple[MMDet3DBlackBox | None] | None = None
+
     def _shadows(self) -> dict[str, Callable]:
         return {'predict': self._explained_predict, 'aug_test': _refuse_augmentation}
 
@@ -51,6 +55,9 @@ class Attachment(ExplainingAttachment):
         return self.worker.explain(self._host, frame, output, plan)
 
     def _hand_over(self, output: Any, explanation: Explanation) -> None:
+        if self._black_box is None:
+            self._black_box = (black_box_of(self.model, self._host),)
+        (explanation.black_box,) = self._black_box
         setattr(output, FIELD, explanation)
 
     def _picture_of(self, output: Any) -> str | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from ...core.capture import leaf_at
+from ...core.capture import Leaf, leaf_at
 from ...core.errors import NotApplicableError
 from ...core.session import frozen_evaluation, overridden
 from ...core.structures import Detections, Trace
-from ..common.candidates import Candidates, rebuild
+from ..common.candidates import Candidates, attributes_of, identify
 from ..common.layers import LayerInfo, find_layer
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
+from .black_box import black_box_of
 from .detector import head_of
 from .heads import candidates_class
 from .layers import layers
@@ -64,14 +66,21 @@ class Tracer:
             InputError: If a detection is none of the candidates of the second pass.
             NotApplicableError: If the layer does not run, or the detections do not depend on it.
         """
-        with (
-            frozen_evaluation(self.model),
-            differentiable_sparse_convolutions(self.model),
-            leaf_at(self.module, self.layer.name) as leaf,
-        ):
-            candidates = self._run(predict, inputs, sample)
-            require_leaf(leaf, self.layer, self.head_path)
-            attributes = rebuild(candidates, detections, frame_id)
+        index: list[Tensor] = []
+
+        def read(candidates: Candidates) -> dict[str, Tensor]:
+            if not index:
+                index.append(identify(candidates, detections, frame_id))
+            return attributes_of(candidates, index[0], detections.labels)
+
+        def again(value: Tensor | None = None) -> tuple[Leaf, dict[str, Tensor]]:
+            return self._pass(predict, inputs, sample, read, value)
+
+        def replay(value: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            leaf, attributes = again(value)
+            return leaf.tensor, attributes
+
+        leaf, attributes = again()
         require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, inputs.get('voxels', {}).get('coors'))
         return Trace(
@@ -82,7 +91,28 @@ class Tracer:
             leaf=leaf.tensor,
             rows=rows,
             frame_id=frame_id,
+            replay=replay,
+            black_box=black_box_of(self.model, predict),
         )
+
+    def _pass(
+        self,
+        predict: Callable[[dict, list], Any],
+        inputs: dict,
+        sample: Any,
+        read: Callable[[Candidates], dict[str, Tensor]],
+        value: Tensor | None,
+    ) -> tuple[Leaf, dict[str, Tensor]]:
+        """Runs the frame with a graph from the layer on; ``value`` stands in for its features."""
+        with (
+            frozen_evaluation(self.model),
+            differentiable_sparse_convolutions(self.model),
+            leaf_at(self.module, self.layer.name, value) as leaf,
+        ):
+            # Some encoders change their inputs in place.
+            candidates = self._run(predict, copy.deepcopy(inputs), sample)
+            require_leaf(leaf, self.layer, self.head_path)
+            return leaf, read(candidates)
 
     def _run(self, predict: Callable[[dict, list], Any], inputs: dict, sample: Any) -> Candidates:
         """Runs ``predict`` up to the point at which the head has the raw outputs."""

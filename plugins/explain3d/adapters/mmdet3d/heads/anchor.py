@@ -34,6 +34,7 @@ class AnchorCandidates(Candidates):
         self.deltas = _rows(bbox_preds, head.box_code_size)
         self.directions = _rows(dir_cls_preds, 2)
         self.anchors = self._anchors(cls_scores)
+        self.map_sizes = [tuple(m.shape[-2:]) for m in cls_scores]
 
     def _anchors(self, maps: list[Tensor]) -> Tensor:
         """(A, code size) the anchors of all levels, in the order of the rows."""
@@ -44,6 +45,18 @@ class AnchorCandidates(Candidates):
     def of_label(self, label: int) -> Tensor:
         """Returns all anchors: each can be reported as any class."""
         return torch.arange(len(self.anchors), device=self.anchors.device)
+
+    def cells(self, index: Tensor) -> Tensor:
+        """Returns the rows and columns of the anchors."""
+        if len(self.map_sizes) != 1:
+            raise self._nowhere()
+        height, width = self.map_sizes[0]
+        cell = index // (len(self.anchors) // (height * width))
+        return torch.stack([cell // width, cell % width], 1)
+
+    def places(self, index: Tensor) -> Tensor:
+        """Returns the centres of the anchors."""
+        return self.anchors[index, :2]
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the decoded boxes, turned as the direction classifier says."""

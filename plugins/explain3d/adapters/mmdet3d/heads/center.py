@@ -24,7 +24,7 @@ class CenterCandidates(Candidates):
         self.head = head
         self.maps = [task[0] for task in tasks]
         self.height, self.width = self.maps[0]['heatmap'].shape[-2:]
-        self.cells = self.height * self.width
+        self.cells_per_task = self.height * self.width
         counts = torch.tensor(head.num_classes)
         self.first_label = (counts.cumsum(0) - counts).tolist()
         # Labels count through the tasks, so that row `label` of all heat maps is that class's.
@@ -44,13 +44,27 @@ class CenterCandidates(Candidates):
 
     def of_label(self, label: int) -> Tensor:
         """Returns the cells of the label's task."""
-        start = self._task_of(label) * self.cells
-        return torch.arange(start, start + self.cells, device=self.maps[0]['heatmap'].device)
+        start = self._task_of(label) * self.cells_per_task
+        return torch.arange(
+            start, start + self.cells_per_task, device=self.maps[0]['heatmap'].device
+        )
+
+    def cells(self, index: Tensor) -> Tensor:
+        """Returns the rows and columns of the cells."""
+        cell = index % self.cells_per_task
+        return torch.stack([cell // self.width, cell % self.width], 1)
+
+    def places(self, index: Tensor) -> Tensor:
+        """Returns the centres of the cells."""
+        columns = self.cells(index).flip(1) + 0.5
+        coder = self.head.bbox_coder
+        size = columns.new_tensor(coder.voxel_size[:2]) * coder.out_size_factor
+        return columns * size + columns.new_tensor(coder.pc_range[:2])
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes of the cells' regression outputs."""
         maps = {name: rows[index] for name, rows in self.regression.items()}
-        cell = index % self.cells
+        cell = index % self.cells_per_task
         columns = torch.stack([cell % self.width, cell // self.width], 1)
         # Half precision has no room for a cell's index and its fraction; the host has float32 too.
         columns = columns.to(full_precision(maps['dim']).dtype) + maps.get('reg', 0.5)
@@ -63,4 +77,4 @@ class CenterCandidates(Candidates):
 
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map before the sigmoid."""
-        return self.heat[label, index % self.cells]
+        return self.heat[label, index % self.cells_per_task]

@@ -34,6 +34,7 @@ class ShapeAwareCandidates(AnchorCandidates):
         self.deltas = torch.cat([level[0] for level in bbox_preds])
         self.directions = torch.cat([level[0] for level in dir_cls_preds])
         self.anchors = self._anchors(cls_scores)
+        self.map_sizes = ()  # A map of its own for each group.
 
     def _anchors(self, maps: list[Tensor]) -> Tensor:
         sizes = self.head.featmap_sizes

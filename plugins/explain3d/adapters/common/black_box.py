@@ -1,0 +1,314 @@
+"""A one-stage detector as a black box, which computes no more of a frame than it has to."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.black_box import BlackBox, Region
+from ...core.reach import ReachProbe, grid_of
+from ...core.session import frozen_evaluation
+from ...core.structures import Detections
+from .candidates import Candidates
+from .windows import View, Window
+
+#: What a pass costs beside what grows with its area, as a part of a whole pass.
+_OVERHEAD = 0.02
+
+
+class DetectorBlackBox(BlackBox):
+    """Runs a detector up to its head's raw outputs, and decodes what is asked for.
+
+    Args:
+        model: The detector, without wrappers; left as found.
+        encoder: The module of it that gives the bird's-eye-view map.
+        range_min: Lower corner of the voxel grid, x and y in metres.
+        voxel_size: x and y in metres.
+        class_names: Names of the classes.
+        batch_size: As in ``BlackBox``.
+        windows: Whether to compute the changed part of a frame alone where that is exact.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        encoder: nn.Module,
+        range_min: tuple[float, float],
+        voxel_size: tuple[float, float],
+        class_names: Sequence[str],
+        batch_size: int = 4,
+        windows: bool = True,
+    ) -> None:
+        super().__init__(batch_size)
+        self.model, self.encoder, self.windows = model, encoder, windows
+        self.range_min, self.voxel_size = range_min, voxel_size
+        self.class_names = tuple(class_names)
+        self._view: View | None = None
+        self._probed = False
+        self._base: Tensor | None = None
+        self._base_map: Tensor | None = None
+        self._base_answer: Candidates | None = None
+        self._places: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._canvases: list[Tensor] = []
+
+    @abstractmethod
+    def _raw(self, clouds: Sequence[Tensor]) -> Any:
+        """Returns the head's raw outputs for a batch of clouds, none of them empty."""
+
+    @abstractmethod
+    def _candidates_of(self, raw: Any) -> Candidates:
+        """Returns the candidates of the raw outputs of one frame."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """How many classes the head knows."""
+
+    def candidates(self, clouds: Sequence[Tensor], score_thr: float) -> list[Detections]:
+        """As in ``BlackBox``."""
+        found = []
+        with self._evaluating():
+            for answer in self._answers(clouds):
+                parts = [
+                    self._above(answer, self._index(answer, label)[0], label, score_thr)
+                    for label in range(self.num_classes if answer is not None else 0)
+                ]
+                found.append(_joined(parts) if parts else self._nothing())
+        return found
+
+    def candidates_in(
+        self,
+        clouds: Sequence[Tensor],
+        regions: Sequence[Region],
+        score_thr: float,
+        base: Tensor | None = None,
+    ) -> list[list[Detections]]:
+        """As in ``BlackBox``."""
+        with self._evaluating():
+            window = None
+            if base is not None and len(base):
+                self._remember(base)
+                window = self._window(regions)
+            return [
+                [self._in_region(answer, region, score_thr) for region in regions]
+                for answer in self._answers(clouds, window)
+            ]
+
+    def reach(self) -> tuple[float, float] | None:
+        """As in ``BlackBox``; known once ``candidates_in`` has seen a base."""
+        return None if self._view is None else self._view.metres()
+
+    def cost(self, regions: Sequence[Region], base: Tensor) -> float:
+        """As in ``BlackBox``."""
+        window = self._window(regions) if self._base is base else None
+        return 1.0 if window is None else self._cost(window)
+
+    def _cost(self, window: Window) -> float:
+        return min(1.0, _OVERHEAD + sum(window.parts(self._view)) / 2)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        with frozen_evaluation(self.model), torch.no_grad():
+            yield
+
+    def _answers(
+        self, clouds: Sequence[Tensor], window: Window | None = None
+    ) -> Iterator[Candidates | None]:
+        """Yields the candidates of each cloud; None for an empty one."""
+        for start in range(0, len(clouds), self.batch_size):
+            part = clouds[start : start + self.batch_size]
+            if len(part) == 1 and part[0] is self._base:
+                yield self._base_answer
+                continue
+            cropped = None if window is None else self._cropped(part, window)
+            if cropped is None:
+                yield from self._whole(part)
+            else:
+                yield from self._windowed(cropped, window)
+
+    def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
+        full = [cloud for cloud in clouds if len(cloud)]
+        raw = self._raw(full) if full else None
+        self.passes += len(full)
+        self.work += len(full)
+        place = 0
+        for cloud in clouds:
+            if len(cloud) == 0:
+                yield None
+                continue
+            yield self._candidates_of(_frame(raw, place))
+            place += 1
+
+    def _cropped(self, clouds: Sequence[Tensor], window: Window) -> list[Tensor] | None:
+        """Returns what the encoder has to see of each cloud; None if that cannot be told apart.
+
+        A cloud of which nothing is left gets a point of the frame that the patch cannot see.
+        """
+        crops = [cloud[self._in_crop(cloud, window)] for cloud in clouds]
+        if all(len(crop) for crop in crops):
+            return crops
+        unseen = self._base[~self._in_crop(self._base, window)][:1]
+        return [crop if len(crop) else unseen for crop in crops] if len(unseen) else None
+
+    def _in_crop(self, cloud: Tensor, window: Window) -> Tensor:
+        keep = torch.ones(len(cloud), dtype=torch.bool, device=cloud.device)
+        for axis, (first, last) in enumerate(window.crop):
+            column = 1 - axis
+            low, size = self.range_min[column], self.voxel_size[column]
+            cell = (cloud[:, column] - low) / size
+            keep &= (cell >= first) & (cell < last)
+        return keep
+
+    def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates]:
+        (y0, y1), (x0, x1) = window.window
+        (py0, py1), (px0, px1) = window.patch
+
+        def paste(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+            frame = self._base_map[:, :, y0:y1, x0:x1].repeat(len(output), 1, 1, 1)
+            frame[:, :, py0 - y0 : py1 - y0, px0 - x0 : px1 - x0] = output[:, :, py0:py1, px0:px1]
+            return frame
+
+        handle = self.encoder.register_forward_hook(paste)
+        try:
+            raw = self._raw(clouds)
+        finally:
+            handle.remove()
+        self.passes += len(clouds)
+        self.work += len(clouds) * self._cost(window)
+        for place in range(len(clouds)):
+            yield self._candidates_of(self._on_canvas(_frame(raw, place), window))
+
+    def _on_canvas(self, raw: Any, window: Window) -> Any:
+        """Puts outputs of a window where they belong; all around are those of an earlier one."""
+        (y0, y1), (x0, x1) = window.out
+        canvases = iter(self._canvases)
+
+        def put(value: Tensor) -> Tensor:
+            canvas = next(canvases)
+            canvas[:, :, y0:y1, x0:x1] = value
+            return canvas
+
+        return _mapped(raw, put)
+
+    def _remember(self, base: Tensor) -> None:
+        """Runs the unperturbed frame, unless it is the one that was run last."""
+        if self._base is base:
+            return
+        caught: list[Any] = []
+        handle = self.encoder.register_forward_hook(lambda _m, _i, output: caught.append(output))
+        probe = ReachProbe()
+        try:
+            if self._probed:
+                raw = self._raw([base])
+            else:
+                with probe.watching(self.model):
+                    raw = self._raw([base])
+        finally:
+            handle.remove()
+        self.passes += 1
+        self.work += 1
+        self._base_answer = self._candidates_of(_frame(raw, 0))
+        if not self._probed:
+            self._view = self._view_of(probe, caught[0], raw)
+            self._canvases = [torch.zeros_like(t) for t in _leaves(raw)] if self._view else []
+            self._probed = True
+        self._base = base
+        self._base_map = caught[0] if self._view is not None else None
+
+    def _view_of(self, probe: ReachProbe, bev: Any, raw: Any) -> View | None:
+        """Returns what the probe has seen, or None where windows cannot be exact."""
+        outputs = _leaves(raw)
+        shapes = {tuple(t.shape[2:]) for t in outputs}
+        if not (isinstance(bev, Tensor) and bev.dim() == 4 and len(shapes) == 1):
+            return None
+        grids = grid_of(probe, bev), grid_of(probe, outputs[0])
+        if not probe.bounded or None in grids or any(t.dim() != 4 for t in outputs):
+            return None
+        try:
+            self._base_answer.cells(self._base_answer.of_label(0)[:1])
+        except TypeError:
+            return None
+        bev_grid, out = grids
+        encoder, total = probe.of(bev), probe.of(outputs)
+        probe.forget()
+        dense = (total[0] - encoder[0], total[1] - encoder[1])
+        alignment = max(1, round(probe.coarsest / min(bev_grid.stride[-2:])))
+        return View(
+            self.range_min, self.voxel_size, encoder, dense, bev_grid.last(2), out.last(2),
+            alignment,
+        )  # fmt: skip
+
+    def _window(self, regions: Sequence[Region]) -> Window | None:
+        if not self.windows or self._view is None:
+            return None
+        cells = torch.cat([self._cells_in(self._base_answer, region) for region in regions])
+        if len(cells) == 0:
+            return None
+        low, high = cells.amin(0).tolist(), (cells.amax(0) + 1).tolist()
+        return self._view.window_of(regions, (low[0], high[0]), (low[1], high[1]))
+
+    def _index(self, answer: Candidates, label: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns a label's candidates, their places and their cells; they are always the same."""
+        if label not in self._places:
+            index = answer.of_label(label)
+            self._places[label] = (index, answer.places(index), answer.cells(index))
+        return self._places[label]
+
+    def _inside(self, answer: Candidates, region: Region) -> Tensor:
+        places = self._index(answer, region.label)[1]
+        center = places.new_tensor([region.x, region.y])
+        return (places - center).norm(dim=1) < region.radius
+
+    def _cells_in(self, answer: Candidates, region: Region) -> Tensor:
+        return self._index(answer, region.label)[2][self._inside(answer, region)]
+
+    def _in_region(self, answer: Candidates | None, region: Region, score_thr: float) -> Detections:
+        if answer is None:
+            return self._nothing()
+        index = self._index(answer, region.label)[0][self._inside(answer, region)]
+        return self._above(answer, index, region.label, score_thr)
+
+    def _above(self, answer: Candidates, index: Tensor, label: int, score_thr: float) -> Detections:
+        labels = index.new_full(index.shape, label)
+        scores = answer.scores(index, labels)
+        high = scores > score_thr
+        boxes = answer.boxes(index[high])
+        return Detections(boxes.float(), scores[high].float(), labels[high], self.class_names)
+
+    def _nothing(self) -> Detections:
+        like = next(self.model.parameters())
+        none = torch.zeros(0, 7, device=like.device)
+        return Detections(none, none[:, 0], none[:, 0].long(), self.class_names)
+
+
+def _joined(parts: Sequence[Detections]) -> Detections:
+    return Detections(
+        torch.cat([p.boxes for p in parts]),
+        torch.cat([p.scores for p in parts]),
+        torch.cat([p.labels for p in parts]),
+        parts[0].class_names,
+    )
+
+
+def _mapped(value: Any, function: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _mapped(part, function) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(part, function) for part in value)
+    return function(value) if isinstance(value, Tensor) else value
+
+
+def _frame(raw: Any, index: int) -> Any:
+    """Returns one frame's outputs as a batch of one."""
+    return _mapped(raw, lambda t: t[index : index + 1])
+
+
+def _leaves(raw: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _mapped(raw, lambda t: (found.append(t), t)[1])
+    return found
