@@ -107,7 +107,7 @@ class Tracer:
         with (
             frozen_evaluation(self.model),
             differentiable_sparse_convolutions(self.model),
-            leaf_at(self.module, self.layer.name, value) as leaf,
+            leaf_at(self.module, self.layer.name, value=value) as leaf,
         ):
             # Some encoders change their inputs in place.
             candidates = self._run(predict, copy.deepcopy(inputs), sample)
