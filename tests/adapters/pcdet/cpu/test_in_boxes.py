@@ -19,9 +19,7 @@ def local_of(point, box):
 
 def inside(point, box, margin):
     x, y, z = local_of(point, box)
-    return (
-        abs(z) <= box[5] / 2 and abs(x) < box[3] / 2 + margin and abs(y) < box[4] / 2 + margin
-    )
+    return abs(z) <= box[5] / 2 and abs(x) < box[3] / 2 + margin and abs(y) < box[4] / 2 + margin
 
 
 @pytest.fixture

@@ -86,9 +86,7 @@ def test_three_nearest(sets, pairs, monkeypatch):
 def test_the_first_of_equally_near_points():
     known = torch.tensor([[5.0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
     dist2, idx = torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.int32)
-    three_nn_wrapper(
-        torch.zeros(1, 3), torch.tensor([1]), known, torch.tensor([5]), dist2, idx
-    )
+    three_nn_wrapper(torch.zeros(1, 3), torch.tensor([1]), known, torch.tensor([5]), dist2, idx)
     assert idx.tolist() == [[1, 2, 3]]
 
 
@@ -127,7 +125,7 @@ def test_voxel_query(samples, pairs, monkeypatch):
         found += len(near) > 0
         none = [-1] + [0] * (samples - 1)
         assert idx[m].tolist() == (near + [near[0]] * (samples - len(near)) if near else none)
-    assert 0 < found
+    assert found > 0
 
 
 def test_voxel_query_without_any_occupied_voxel():
