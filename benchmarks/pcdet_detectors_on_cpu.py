@@ -1,11 +1,12 @@
 """Which stock detectors of OpenPCDet run on this machine's CPU, and give gradients?
 
 Builds each stock configuration at full size with random weights in the CPU mode, sends one point
-cloud through it, and takes the gradient of the best box's score with respect to the features of
-the 3D backbone at stride 4, or of the pillars where there is no 3D backbone. Score thresholds are
-set to 0: random weights are sure of nothing. Prints the CPU seconds of a prediction and of a
-prediction with one gradient, the number of boxes and of backbone rows whose gradient is not zero,
-or the error.
+cloud through it, and takes the gradient of its boxes' scores, summed, with respect to the features
+of the 3D backbone at stride 4, or of the pillars where there is no 3D backbone. Where the scores
+have no graph (SECOND-IoU's are detached), it is that of the dense head's logits. Score thresholds
+are set to 0: random weights are sure of nothing. Prints the CPU seconds of a prediction and of a
+prediction with one gradient, the number of boxes, of boxes among the first three whose own score
+has a gradient, and of backbone rows whose gradient is not zero, or the error.
 
     .venv/bin/python benchmarks/pcdet_detectors_on_cpu.py OPENPCDET [CLOUD.bin] [--configs ...]
 """
@@ -128,16 +129,32 @@ def measure(name: str, cloud: np.ndarray) -> str:
     handle = leaf_at_stride_4(model, leaves)
     start = time.process_time()
     with torch.enable_grad(), differentiable_sparse_convolutions(model):
-        scores = model(batch_of(dataset, cloud))[0][0]['pred_scores']
-        (gradient,) = torch.autograd.grad(scores.max(), leaves[0])
-    explain = time.process_time() - start
+        batch = batch_of(dataset, cloud)
+        scores = model(batch)[0][0]['pred_scores']
+        (gradient,) = torch.autograd.grad(
+            scores.sum(), leaves[0], retain_graph=True, allow_unused=True
+        )
+        explain = time.process_time() - start
+        of = 'scores'
+        if gradient is None:
+            of, scores = 'logits', batch['batch_cls_preds']
+            (gradient,) = torch.autograd.grad(scores.sum(), leaves[0], retain_graph=True)
+        own = sum(
+            bool(torch.autograd.grad(score, leaves[0], retain_graph=True)[0].any())
+            for score in scores.flatten()[:3]
+        )
     handle.remove()
     rows = int((gradient != 0).flatten(1).any(dim=1).sum())
     finite = 'finite' if bool(gradient.isfinite().all()) else 'NOT FINITE'
     return (
-        f'{predict:7.1f}  {explain:13.1f}  {len(boxes):5d}  '
+        f'{predict:7.1f}  {explain:13.1f}  {len(boxes):5d}  {own:12d}  {of}: '
         f'{rows} of {len(gradient)}, {finite}, largest {float(gradient.abs().max()):.2e}'
     )
+
+
+def read_cloud(path: Path) -> np.ndarray:
+    """Returns the points of a file in KITTI's format."""
+    return np.fromfile(path, np.float32).reshape(-1, 4)
 
 
 def made_up_cloud() -> np.ndarray:
@@ -159,13 +176,10 @@ def main() -> None:
     warnings.simplefilter('ignore')
     logging.disable(logging.WARNING)
     ensure_cpu_backward()
-    if args.cloud:
-        cloud = np.fromfile(args.cloud, np.float32).reshape(-1, 4)
-    else:
-        cloud = made_up_cloud()
+    cloud = read_cloud(args.cloud) if args.cloud else made_up_cloud()
     sys.path.insert(0, str(args.openpcdet.resolve()))
     os.chdir(args.openpcdet / 'tools')
-    print('predict  with gradient  boxes  backbone rows with a gradient  (CPU seconds)')
+    print('predict  with gradient  boxes  of first three  backbone rows  (CPU seconds)')
     with cpu_mode():
         for name in args.configs:
             try:
