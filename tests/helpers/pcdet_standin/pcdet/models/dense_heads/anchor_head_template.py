@@ -38,7 +38,12 @@ class AnchorHeadTemplate(nn.Module):
         heights = torch.tensor(cfg['anchor_bottom_heights'], dtype=torch.float)
         sizes, turns = torch.tensor(cfg['anchor_sizes']), torch.tensor(cfg['anchor_rotations'])
         z, y, x, size, turn = torch.meshgrid(
-            heights, axes[1], axes[0], torch.arange(len(sizes)).float(), turns.float(), indexing='ij'
+            heights,
+            axes[1],
+            axes[0],
+            torch.arange(len(sizes)).float(),
+            turns.float(),
+            indexing='ij',
         )
         size = sizes[size.long()]
         centre = torch.stack([x, y, z + size[..., 2] / 2], -1)

@@ -146,18 +146,23 @@ class Detector3DTemplate(nn.Module):
                     recall_dict[f'{source}_{thresh}'] += int((overlap.amax(0) > thresh).sum())
         return recall_dict
 
+    def _load_state_dict(self, model_state_disk, *, strict=True):
+        own, sparse, loaded = self.state_dict(), find_all_spconv_keys(self), {}
+        for name, value in model_state_disk.items():
+            if name in sparse and name in own and value.shape != own[name].shape:
+                value = value.permute(4, 0, 1, 2, 3)  # of spconv 1
+            if name in own and value.shape == own[name].shape:
+                loaded[name] = value
+        own.update(loaded)  # in place: it notes the versions of the layers' layouts
+        self.load_state_dict(loaded if strict else own)
+        return own, loaded
+
     def load_params_from_file(self, filename, logger, to_cpu=False, pre_trained_path=None):
         if not os.path.isfile(filename):
             raise FileNotFoundError
         logger.info(f'==> Loading parameters from checkpoint {filename}')
         given = torch.load(filename, map_location='cpu')['model_state']
-        own, sparse, loaded = self.state_dict(), find_all_spconv_keys(self), {}
-        for name, value in given.items():
-            if name in sparse and name in own and value.shape != own[name].shape:
-                value = value.permute(4, 0, 1, 2, 3)  # of spconv 1
-            if name in own and value.shape == own[name].shape:
-                loaded[name] = value
-        self.load_state_dict({**own, **loaded})
+        own, loaded = self._load_state_dict(given, strict=False)
         for name in own.keys() - loaded.keys():
             logger.info(f'Not updated weight {name}: {tuple(own[name].shape)}')
         logger.info(f'==> Done (loaded {len(loaded)}/{len(own)})')
