@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import runpy
 import sys
@@ -40,14 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def test_tool(argv: Sequence[str]) -> None:
     """The command ``tools/test.py CONFIG.yaml CHECKPOINT``: the same with fewer words."""
-    parser = _parser('Tests, and explains, a 3D detector of OpenPCDet.')
-    parser.add_argument('config', help='YAML file with a section EXPLAINER')
-    parser.add_argument('checkpoint', nargs='?', help='left out with --eval_all')
+    usage = 'tools/test.py CONFIG.yaml [CHECKPOINT] [options]; no checkpoint with --eval_all'
+    parser = _parser('Tests, and explains, a 3D detector of OpenPCDet.', usage)
     parser.add_argument('--pcdet', help='checkout of OpenPCDet; default: environment PCDET_ROOT')
-    args, rest = _parse(parser, argv)
-    rest = ['--cfg_file', args.config, *rest]
-    if args.checkpoint:
-        rest = ['--ckpt', args.checkpoint, *rest]
+    # Options of the script have values, which a parser that does not know them takes for positions.
+    files = list(itertools.takewhile(lambda a: not str(a).startswith('-'), argv))
+    args, rest = _parse(parser, argv[len(files) :])
+    if not 1 <= len(files) <= 2:
+        parser.error(f'expected a configuration and a checkpoint in front, received {files}')
+    rest = [*itertools.chain(*zip(('--cfg_file', '--ckpt'), map(str, files), strict=False)), *rest]
     _report(lambda: run(test_script(args.pcdet), rest, **_options(args)))
 
 

@@ -1,0 +1,128 @@
+"""YAML configurations whose bases are found from anywhere, and the section EXPLAINER."""
+
+import pytest
+
+from explain3d.adapters.pcdet.config import data_path, read_config
+from explain3d.adapters.pcdet.settings import settings_of
+from explain3d.core.errors import InputError, UnknownNameError
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A checkout's tools folder, and a configuration elsewhere that builds on two levels of it."""
+    tools = tmp_path / 'OpenPCDet' / 'tools'
+    write(
+        tools / 'cfgs/dataset_configs/kitti.yaml',
+        'DATASET: KittiDataset\nDATA_PATH: ../data/kitti\nSPLIT: {train: train, test: val}\n',
+    )
+    write(
+        tools / 'cfgs/kitti_models/second.yaml',
+        'CLASS_NAMES: [Car, Cyclist]\n'
+        'DATA_CONFIG:\n  _BASE_CONFIG_: cfgs/dataset_configs/kitti.yaml\n  SPLIT: {test: mine}\n'
+        'MODEL: {NAME: SECONDNet, HEAD: {CLASSES: 2, STRIDE: 8}}\n',
+    )
+    own = write(
+        tmp_path / 'own/base.yaml',
+        '_BASE_CONFIG_: cfgs/kitti_models/second.yaml\nMODEL: {HEAD: {STRIDE: 4}}\n',
+    )
+    write(tmp_path / 'own/ffam.yaml', '_BASE_CONFIG_: base.yaml\nEXPLAINER: {METHOD: FFAM}\n')
+    return own.parent / 'ffam.yaml', tools
+
+
+def test_bases_of_bases_are_joined_key_by_key(tree, monkeypatch, tmp_path):
+    path, tools = tree
+    monkeypatch.chdir(tmp_path)
+    assert read_config(path, tools) == {
+        'CLASS_NAMES': ['Car', 'Cyclist'],
+        'DATA_CONFIG': {
+            'DATASET': 'KittiDataset',
+            'DATA_PATH': '../data/kitti',
+            'SPLIT': {'train': 'train', 'test': 'mine'},
+        },
+        'MODEL': {'NAME': 'SECONDNet', 'HEAD': {'CLASSES': 2, 'STRIDE': 4}},
+        'EXPLAINER': {'METHOD': 'FFAM'},
+    }
+
+
+def test_the_folder_of_the_file_comes_before_the_working_directory(tree, monkeypatch, tmp_path):
+    path, tools = tree
+    write(tmp_path / 'elsewhere/base.yaml', 'CLASS_NAMES: [Wrong]\n')
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    assert read_config(path, tools)['CLASS_NAMES'] == ['Car', 'Cyclist']
+
+
+def test_a_base_that_is_nowhere_is_named_with_the_places(tree):
+    path, _ = tree
+    with pytest.raises(InputError, match=r"base.yaml builds on 'cfgs/kitti_models/second.yaml'"):
+        read_config(path)
+
+
+def test_a_file_that_builds_on_itself(tmp_path):
+    one = write(tmp_path / 'one.yaml', '_BASE_CONFIG_: two.yaml\n')
+    write(tmp_path / 'two.yaml', 'A: {_BASE_CONFIG_: one.yaml}\n')
+    with pytest.raises(InputError, match='builds on itself: .*one.yaml -> .*two.yaml -> .*one'):
+        read_config(one)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [('- 1\n', 'a list at its top'), ('A: [1\n', 'is no YAML'), ('', 'a NoneType at its top')],
+)
+def test_files_that_are_no_configuration(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        read_config(write(tmp_path / 'bad.yaml', text))
+
+
+def test_a_configuration_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match='No configuration .*missing.yaml'):
+        read_config(tmp_path / 'missing.yaml')
+
+
+def test_data_are_looked_for_in_both_folders(tmp_path, monkeypatch):
+    tools = tmp_path / 'OpenPCDet/tools'
+    (tmp_path / 'OpenPCDet/data/kitti').mkdir(parents=True)
+    tools.mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert data_path('../data/kitti', tools) == str(tools / '../data/kitti')
+    (tmp_path / 'mine').mkdir()
+    assert data_path('mine', tools) == 'mine'
+    with pytest.raises(InputError, match=r"'../data/waymo' \(DATA_CONFIG.DATA_PATH\) is not there"):
+        data_path('../data/waymo', tools)
+
+
+def test_settings_in_capitals_become_the_arguments():
+    settings = settings_of(
+        {
+            'EXPLAINER': {
+                'METHOD': 'FFAM',
+                'ARGS': {'LAYER': 'stride4', 'Rank': 16},
+                'TARGETS': ['all', {'NAME': 'place', 'ATTRIBUTES': ['x', 'y']}],
+                'SELECT': {'SCORE_THR': 0.4, 'IOU_THR': {'Car': 0.5}},
+                'OUTPUTS': {'DIR': 'out'},
+                'ON_ERROR': 'skip',
+            }
+        }
+    )
+    assert settings.explainer == {'type': 'FFAM', 'layer': 'stride4', 'rank': 16}
+    assert settings.targets == ['all', {'name': 'place', 'attributes': ['x', 'y']}]
+    assert settings.select == {'score_thr': 0.4, 'iou_thr': {'car': 0.5}}
+    assert (settings.outputs, settings.on_error, settings.resume) == ({'dir': 'out'}, 'skip', True)
+    assert settings_of({'EXPLAINER': {'ARGS': None}}).explainer == {'type': 'FFAM'}
+
+
+def test_a_configuration_without_an_explainer():
+    with pytest.raises(InputError, match='no section EXPLAINER: expected one, .*METHOD: FFAM'):
+        settings_of({'MODEL': {}})
+
+
+def test_unknown_keys_and_values_of_the_wrong_kind():
+    with pytest.raises(UnknownNameError, match='Unknown key TARGET in .*Did you mean TARGETS'):
+        settings_of({'EXPLAINER': {'TARGET': 'all'}})
+    with pytest.raises(InputError, match=r'EXPLAINER.SELECT is 0.3: expected a mapping'):
+        settings_of({'EXPLAINER': {'SELECT': 0.3}})
