@@ -29,5 +29,11 @@ MODELS = _child(
     f'{_ADAPTER}.lmd',
     'explain3d.models.simplebev',
 )
-METRICS = _child('metric', MMENGINE_METRICS, f'{_ADAPTER}.kitti_metric', f'{_ADAPTER}.bev')
+METRICS = _child(
+    'metric',
+    MMENGINE_METRICS,
+    f'{_ADAPTER}.kitti_metric',
+    f'{_ADAPTER}.overlap_metric',
+    f'{_ADAPTER}.bev',
+)
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms', f'{_ADAPTER}.bev')

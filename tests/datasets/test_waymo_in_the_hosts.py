@@ -39,8 +39,6 @@ def mmdet3d_set(mini_waymo):
                     data_prefix=prefix | dict(pts='training/velodyne', sweeps='training/velodyne'),
                     modality=dict(use_lidar=True, use_camera=True),
                     test_mode=test_mode,
-                    # The data set drops its box type on the way to the metric.
-                    metainfo=dict(box_type_3d='LiDAR'),
                     pipeline=[
                         dict(type='LoadPointsFromFile', norm_intensity=True, **points),
                         dict(type='LoadMultiViewImageFromFiles', num_views=5),
@@ -93,10 +91,10 @@ def _geometric(boxes):
 
 
 def test_mmdetection3d_evaluates_on_it_without_waymos_tools(mmdet3d_set):
-    from mmdet3d.evaluation import IndoorMetric
+    from explain3d.registry import METRICS
 
     dataset = mmdet3d_set('val', test_mode=True)
-    metric = IndoorMetric(iou_thr=[0.7])
+    metric = METRICS.build(dict(type='explain3d.OverlapAP', iou_thr=[0.7]))
     metric.dataset_meta = dataset.metainfo
     for k in range(len(dataset)):
         truth = dataset[k]['data_samples'].eval_ann_info
