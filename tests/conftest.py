@@ -40,3 +40,10 @@ def real_kitti(real_data, tmp_path_factory) -> Path:
     from explain3d.datasets.mmdet3d_infos import prepare_kitti
 
     return prepare_kitti(real_data / 'kitti-mini', tmp_path_factory.mktemp('real') / 'kitti')
+
+
+def pytest_report_header() -> str:
+    """Says which OpenPCDet the adapter's tests run on."""
+    from tests.helpers.pcdet_host import find_host
+
+    return f'pcdet: {find_host().name}'

@@ -36,7 +36,8 @@ def test_model_of_the_config_builds(name):
 def test_explainer_of_the_config_builds_and_its_layer_is_there(name):
     from mmdet3d.registry import MODELS
 
-    from explain3d.adapters.mmdet3d.layers import find_layer, layers
+    from explain3d.adapters.common.layers import find_layer
+    from explain3d.adapters.mmdet3d.layers import layers
 
     config = Config.fromfile(ROOT / name)
     hook = HOOKS.build(config.custom_hooks[0])

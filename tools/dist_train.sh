@@ -8,4 +8,4 @@ if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG PROCESSES [options of tools/train.py]" >&2
     exit 2
 fi
-launch "$2" train.py "$1" "${@:3}"
+launch "$2" train.py "$1" --launcher pytorch "${@:3}"

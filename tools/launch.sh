@@ -10,5 +10,5 @@ launch() {  # PROCESSES TOOL [arguments of the tool]
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \
         --master_port="${PORT:-29500}" \
         --nproc_per_node="$1" \
-        "$(dirname "${BASH_SOURCE[0]}")/$2" "${@:3}" --launcher pytorch
+        "$(dirname "${BASH_SOURCE[0]}")/$2" "${@:3}"
 }

@@ -43,12 +43,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help="make MMDetection3D's info files and ground-truth database too",
     )
+    _add_pcdet_infos(kitti)
     _add_nuscenes(formats)
     _add_waymo(formats)
     real = formats.add_parser('kitti-real', help='a work folder over read-only KITTI frames')
     real.add_argument('--out', type=Path, default=Path('data/kitti-mini'))
     real.add_argument('--source', type=Path, help='default: kitti-mini in EXPLAIN3D_REAL_DATA')
+    real.add_argument(
+        '--mmdet3d-infos',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make MMDetection3D's info files and ground-truth database",
+    )
+    _add_pcdet_infos(real)
     return parser.parse_args(argv)
+
+
+def _add_pcdet_infos(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--pcdet-infos', action='store_true', help="make OpenPCDet's info files too"
+    )
 
 
 def _add_nuscenes(formats: argparse._SubParsersAction) -> None:
@@ -164,6 +178,10 @@ def make_simulated(args: argparse.Namespace) -> None:
         from explain3d.datasets.mmdet3d_infos import make_mmdet3d_infos
 
         make_mmdet3d_infos(args.out)
+    if args.pcdet_infos:
+        from explain3d.datasets.pcdet_infos import make_pcdet_infos
+
+        make_pcdet_infos(args.out)
 
 
 def make_nuscenes(args: argparse.Namespace) -> None:
@@ -195,9 +213,17 @@ def make_waymo(args: argparse.Namespace) -> None:
 
 def make_real(args: argparse.Namespace) -> None:
     """Links to real frames and makes the info files beside the links."""
-    from explain3d.datasets.mmdet3d_infos import prepare_kitti
+    from explain3d.datasets.kitti_layout import link_kitti
 
-    prepare_kitti(real_source(args.source), args.out)
+    link_kitti(real_source(args.source), args.out)
+    if args.mmdet3d_infos:
+        from explain3d.datasets.mmdet3d_infos import make_mmdet3d_infos
+
+        make_mmdet3d_infos(args.out)
+    if args.pcdet_infos:
+        from explain3d.datasets.pcdet_infos import make_pcdet_infos
+
+        make_pcdet_infos(args.out)
 
 
 _MAKERS = {

@@ -92,12 +92,13 @@ class Leaf:
 
 
 @contextmanager
-def leaf_at(module: nn.Module, name: str = '') -> Iterator[Leaf]:
+def leaf_at(module: nn.Module, name: str = '', key: str | None = None) -> Iterator[Leaf]:
     """Makes the output of ``module`` the start of the graph while the context lasts.
 
     Args:
         module: The layer. It must run once, and give one tensor, dense or sparse.
         name: The layer's name for messages.
+        key: For modules that return a dict of everything (OpenPCDet's): the entry that is meant.
 
     Yields:
         A ``Leaf`` that is filled when the layer has run.
@@ -114,15 +115,16 @@ def leaf_at(module: nn.Module, name: str = '') -> Iterator[Leaf]:
                 f'Layer {name!r} ran more than once in a forward pass: expected one run. '
                 'Choose a layer that is not shared.'
             )
-        old = sole_tensor(output, name)
+        old = sole_tensor(output, name) if key is None else output[key]
         features = old.features if is_sparse(old) else old
         leaf.output = old
         leaf.tensor = features.detach().requires_grad_()
         # The network goes on with a copy: an in-place activation may follow, which a leaf refuses.
         copy = leaf.tensor.clone()
-        leaf.indices = _rows_indices(output, features)
+        leaf.indices = _rows_indices(output, features) if key is None else None
         if is_sparse(old):
-            leaf.indices, leaf.spatial_shape = old.indices, tuple(old.spatial_shape)
+            # A copy: VoxelNeXt's backbone multiplies indices in place later on.
+            leaf.indices, leaf.spatial_shape = old.indices.clone(), tuple(old.spatial_shape)
             return _exchange(output, old, old.replace_feature(copy))
         return _exchange(output, old, copy)
 

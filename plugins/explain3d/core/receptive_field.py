@@ -67,6 +67,16 @@ class Grid:
             tuple(c - j * a for c, j, a in zip(self.center, fine, shift, strict=True)),
         )
 
+    def padded(self, shape: Sequence[int], before: Sequence[int]) -> Grid:
+        """Returns the grid with cells added at its ends; ``shape`` is the result's.
+
+        Args:
+            shape: Number of cells afterwards.
+            before: Cells added in front of the first.
+        """
+        center = tuple(c - j * b for c, j, b in zip(self.center, self.stride, before, strict=True))
+        return Grid(tuple(shape), self.stride, center)
+
     def last(self, n: int) -> Grid:
         """Returns the grid's last ``n`` axes: a volume's bird's-eye view for n = 2."""
         return Grid(self.shape[-n:], self.stride[-n:], self.center[-n:])

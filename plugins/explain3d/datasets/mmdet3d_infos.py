@@ -15,11 +15,10 @@ from pathlib import Path
 from types import ModuleType
 
 from ..core.errors import InputError
+from .kitti_layout import SPLITS, check_kitti, link_kitti, members
 
 _CONVERTERS = 'explain3d_mmdet3d_converters'
 _STAMP = 'mmdet3d_infos.json'
-_KINDS = ('velodyne', 'image_2', 'calib', 'label_2')
-_SPLITS = ('train', 'val', 'trainval', 'test')
 
 
 def make_mmdet3d_infos(root: str | Path) -> Path:
@@ -41,8 +40,8 @@ def make_mmdet3d_infos(root: str | Path) -> Path:
         ImportError: If MMDetection3D or what its converter needs is not installed.
     """
     root = Path(root)
-    _check_layout(root)
-    wanted = {'version': _version(), 'splits': {s: _members(root, s) for s in _SPLITS}}
+    check_kitti(root)
+    wanted = {'version': _version(), 'splits': {s: members(root, s) for s in SPLITS}}
     stamp = root / _STAMP
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return root
@@ -141,45 +140,7 @@ def prepare_kitti(root_in: str | Path, root_out: str | Path) -> Path:
         InputError: If ``root_in`` lacks a part of the KITTI layout, or ``root_out`` holds links
             to another data set.
     """
-    root_in, root_out = Path(root_in).resolve(), Path(root_out)
-    _check_layout(root_in)
-    for folder in ('ImageSets', 'training', 'testing'):
-        (root_out / folder).mkdir(parents=True, exist_ok=True)
-    for kind in _KINDS:
-        _link(root_in / 'training' / kind, root_out / 'training' / kind)
-    for split in _SPLITS:
-        text = ''.join(f'{name}\n' for name in _members(root_in, split))
-        (root_out / 'ImageSets' / f'{split}.txt').write_text(text)
-    return make_mmdet3d_infos(root_out)
-
-
-def _link(source: Path, target: Path) -> None:
-    if target.is_symlink() and target.resolve() == source:
-        return
-    if target.is_symlink() or target.exists():
-        raise InputError(
-            f'{target} exists and is no link to {source}: choose another work folder or delete '
-            f'this one.'
-        )
-    target.symlink_to(source, target_is_directory=True)
-
-
-def _check_layout(root: Path) -> None:
-    parts = [f'training/{kind}' for kind in _KINDS] + ['ImageSets/train.txt', 'ImageSets/val.txt']
-    missing = [part for part in parts if not (root / part).exists()]
-    if missing:
-        raise InputError(
-            f'Expected a KITTI-format data set in {root}, which lacks {missing}: make one with '
-            f'tools/make_mini_dataset.py or give the folder that holds ImageSets and training.'
-        )
-
-
-def _members(root: Path, split: str) -> list[str]:
-    """Frame names of a split; ``trainval`` and ``test`` need not be there."""
-    path = root / 'ImageSets' / f'{split}.txt'
-    if path.exists():
-        return path.read_text().split()
-    return sorted(_members(root, 'train') + _members(root, 'val')) if split == 'trainval' else []
+    return make_mmdet3d_infos(link_kitti(root_in, root_out))
 
 
 def _version() -> str:
@@ -224,15 +185,15 @@ def _convert(root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix='kitti_infos_') as scratch:
         kitti.create_kitti_info_file(str(root), 'kitti', save_path=scratch)
         (root / 'training' / 'velodyne_reduced').mkdir(exist_ok=True)
-        paths = {split: str(Path(scratch) / f'kitti_infos_{split}.pkl') for split in _SPLITS}
+        paths = {split: str(Path(scratch) / f'kitti_infos_{split}.pkl') for split in SPLITS}
         kitti.create_reduced_point_cloud(
             str(root), 'kitti', paths['train'], paths['val'], paths['test']
         )
         for split, path in paths.items():
             # The converter fails on an empty split, as the test split may be.
-            if _members(root, split):
+            if members(root, split):
                 update.update_kitti_infos(path, str(root))
-    if not _members(root, 'train'):
+    if not members(root, 'train'):
         return
     with DefaultScope.overwrite_default_scope('mmdet3d'):
         database.create_groundtruth_database(

@@ -5,7 +5,8 @@ import tiny_detectors as tiny
 import torch
 from torch import nn
 
-from explain3d.adapters.mmdet3d.layers import find_layer, layers
+from explain3d.adapters.common.layers import find_layer
+from explain3d.adapters.mmdet3d.layers import layers
 from explain3d.core.errors import NotApplicableError, UnknownNameError
 
 ALIASES = {

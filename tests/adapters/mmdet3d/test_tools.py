@@ -16,6 +16,7 @@ import tiny_run
 import torch
 from mmengine.runner import Runner
 
+from explain3d.adapters.mmdet3d import test_command as ours
 from explain3d.core.errors import CheckpointMismatchError, InputError
 from explain3d.core.results import ResultStore
 
@@ -123,7 +124,6 @@ def test_out_dir_needs_an_explainer(folder):
 
 
 def test_options_are_those_of_the_stock_tool(folder):
-    ours = tool(ROOT / 'tools/test.py')
     args = ours.parse_args(
         f'{folder}/plain.py c.pth --work-dir w --show --show-dir s --score-thr 0.2 --tta --ceph '
         '--task lidar_det --wait-time 3 --launcher pytorch --local-rank 1 '

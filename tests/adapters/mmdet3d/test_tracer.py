@@ -9,9 +9,9 @@ import tiny_detectors as tiny
 import torch
 from torch import nn
 
+from explain3d.adapters.common.candidates import identify
 from explain3d.adapters.mmdet3d.frames import detections_of, one_frame
 from explain3d.adapters.mmdet3d.heads import HEADS, candidates_class
-from explain3d.adapters.mmdet3d.heads.base import identify
 from explain3d.adapters.mmdet3d.heads.center import CenterCandidates
 from explain3d.adapters.mmdet3d.tracer import Tracer
 from explain3d.core.errors import InputError, NotApplicableError

@@ -4,12 +4,13 @@ Importing this package registers ``explain3d.ExplainerHook`` and ``explain3d.Exp
 makes spconv's backward pass work on a CPU.
 """
 
+from ..common.layers import LayerInfo
+from ..common.spconv_compat import ensure_cpu_backward
 from .api import explain
 from .checkpoint_compat import allow_engine_checkpoints
 from .explained_model import ExplainedModel
 from .hook import ExplainerHook
-from .layers import LayerInfo, layers
-from .spconv_compat import ensure_cpu_backward
+from .layers import layers
 from .tracer import Tracer
 
 __all__ = [

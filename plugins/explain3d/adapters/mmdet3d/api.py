@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from ...core.errors import InputError
@@ -16,9 +17,9 @@ from ...core.session import overridden
 from ...core.structures import Explanation
 from ...core.targets import TargetSpec
 from ...methods import Explainer
+from ..common.recorder import Recorder
 from .attachment import FIELD, Attachment, attachable
 from .frame_explainer import FrameExplainer
-from .recorder import Recorder
 
 
 def explain(
@@ -65,7 +66,7 @@ def explain(
         )
     detector = attachable(model)
     frames = FrameExplainer(detector, method, targets, select)
-    recorder = Recorder(frames.settings)
+    recorder = Recorder(frames.settings, logger=MMLogger.get_current_instance())
     with Attachment(detector, lambda: (frames, recorder)):
         if isinstance(data, Mapping):
             return [getattr(sample, FIELD) for sample in _predict_batch(detector, data)]

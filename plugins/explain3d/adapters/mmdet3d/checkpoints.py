@@ -10,8 +10,9 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ...core.errors import CheckpointMismatchError
+from ..common.checkpoints import mismatch
+from ..common.spconv_compat import is_sparse_convolution
 from .detector import unwrap
-from .spconv_compat import is_sparse_convolution
 
 
 def check_checkpoint(runner: Any) -> None:
@@ -105,12 +106,7 @@ def compare(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
         if any(name.split(' ')[0] in permuted for name in differing)
         else ''
     )
-    raise CheckpointMismatchError(
-        f'{path} does not fit {type(model).__name__}: expected all of its parameters; '
-        f'{_some("missing", missing)}{_some("of another shape", differing)}these would stay at '
-        f'their random values. {layout}Use the checkpoint of this configuration, or the '
-        'configuration of this checkpoint (check_checkpoint=False switches this test off).'
-    )
+    raise mismatch(path, model, missing, differing, 'check_checkpoint=False', layout)
 
 
 def _permuted_weights(model: nn.Module, metadata: Mapping[str, dict]) -> set[str]:
@@ -122,10 +118,3 @@ def _permuted_weights(model: nn.Module, metadata: Mapping[str, dict]) -> set[str
         and getattr(module, '_version', None) == 2
         and metadata.get(name, {}).get('version') != 2
     }
-
-
-def _some(what: str, names: list[str]) -> str:
-    if not names:
-        return ''
-    more = ', ...' if len(names) > 5 else ''
-    return f'{len(names)} {what} ({", ".join(names[:5])}{more}); '

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmdet3d.registry import MODELS as MMDET3D_MODELS
+from mmengine.logging import MMLogger
 from torch import nn
 
 from ...core.targets import TargetSpec, parse_targets
 from ...methods import EXPLAINERS
 from ...registry import MODELS
+from ..common.frame_explainer import selection_of
+from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import CheckpointWatch
-from .frame_explainer import FrameExplainer, selection_of
-from .recorder import Recorder
+from .frame_explainer import FrameExplainer
 
 
 @MODELS.register_module()
@@ -71,7 +73,8 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
         if watch is not None:
             watch.check()
         frames = FrameExplainer(model, *settings, class_names, frame_id)
-        outputs_ = {'background': False, **(outputs or {})}
+        logger = MMLogger.get_current_instance()
+        outputs_ = {'background': False, 'logger': logger, **(outputs or {})}
         return frames, Recorder(frames.settings, resume=resume, **outputs_)
 
     Attachment(attachable(model), start, on_error, once=False).attach()

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.errors import InputError, NotApplicableError, UnknownNameError
+from ...core.errors import NotApplicableError, UnknownNameError
 from ...core.normalize import full_precision
 from ...core.structures import Detections
-from .heads.base import with_geometric_center
+from ..common.candidates import with_geometric_center
 
 
 def frame_id_of(sample: Any, index: int = 0, key: str | None = None) -> str:
@@ -77,25 +77,6 @@ def _voxels_of(voxels: dict[str, Tensor], index: int) -> dict[str, Tensor]:
     frame['coors'] = frame['coors'].clone()
     frame['coors'][:, 0] = 0
     return frame
-
-
-def check_points(points: Tensor, frame_id: str) -> None:
-    """Refuses a cloud that cannot be explained.
-
-    Raises:
-        InputError: If it is empty, or has coordinates that are not finite.
-    """
-    if points.dim() != 2 or points.shape[1] < 3 or len(points) == 0:
-        raise InputError(
-            f'Frame {frame_id!r} has points of shape {tuple(points.shape)}: expected (N, >= 3) '
-            'with N > 0. Is the point-cloud range right, or the file empty?'
-        )
-    finite = torch.isfinite(points).all(1)
-    if not finite.all():
-        raise InputError(
-            f'Frame {frame_id!r} has {int((~finite).sum())} points that are not finite: expected '
-            'none. Remove them in the pipeline, for example with PointsRangeFilter.'
-        )
 
 
 def detections_of(

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmengine.logging import MMLogger
+
 from ...core.targets import TargetSpec
 from ...registry import HOOKS
+from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import check_checkpoint
 from .frame_explainer import FrameExplainer
-from .recorder import Recorder
 from .run_hook import TestRunHook, sum_counts
 
 
@@ -84,7 +86,13 @@ class ExplainerHook(TestRunHook):
         outputs = dict(self.outputs)
         if outputs.get('dir') is None:
             outputs['dir'] = os.path.join(runner.work_dir, 'explanations')
-        recorder = Recorder(frames.settings, resume=self.resume, interval=self.interval, **outputs)
+        recorder = Recorder(
+            frames.settings,
+            resume=self.resume,
+            interval=self.interval,
+            logger=MMLogger.get_current_instance(),
+            **outputs,
+        )
         self.attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
         self.attachment.attach()
         runner.logger.info(

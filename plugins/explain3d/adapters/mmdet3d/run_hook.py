@@ -9,7 +9,7 @@ import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 
-from .shadow import ModelAttachment
+from ..common.shadow import ModelAttachment
 
 
 class TestRunHook(Hook):

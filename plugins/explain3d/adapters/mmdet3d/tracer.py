@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ...core.capture import Leaf, leaf_at
+from ...core.capture import leaf_at
 from ...core.errors import NotApplicableError
 from ...core.session import frozen_evaluation, overridden
-from ...core.structures import Detections, LayerFeatures, Trace
+from ...core.structures import Detections, Trace
+from ..common.candidates import Candidates, rebuild
+from ..common.layers import LayerInfo, find_layer
+from ..common.rows import layer_rows, require_dependence, require_leaf
+from ..common.spconv_compat import differentiable_sparse_convolutions
 from .detector import head_of
-from .heads import Candidates, candidates_class
-from .heads.base import rebuild
-from .layers import BEV, PILLARS, SPARSE, LayerInfo, find_layer, layers
-from .spconv_compat import differentiable_sparse_convolutions
+from .heads import candidates_class
+from .layers import layers
 
 
 class _HeadReached(Exception):  # noqa: N818 - ends the pass, is no error
@@ -69,18 +70,10 @@ class Tracer:
             leaf_at(self.module, self.layer.name) as leaf,
         ):
             candidates = self._run(predict, inputs, sample)
-            if leaf.tensor is None:
-                raise NotApplicableError(
-                    f'Layer {self.layer.name!r} did not run on the way to the head '
-                    f'{self.head_path!r}: choose a layer below it.'
-                )
+            require_leaf(leaf, self.layer, self.head_path)
             attributes = rebuild(candidates, detections, frame_id)
-        if not all(value.requires_grad for value in attributes.values()):
-            raise NotApplicableError(
-                f'The outputs of {self.head_path!r} do not depend on layer {self.layer.name!r} '
-                'through differentiable operations: choose another layer.'
-            )
-        features, rows = self._rows(leaf, inputs)
+        require_dependence(attributes, self.layer, self.head_path)
+        features, rows = layer_rows(self.layer, leaf, inputs.get('voxels', {}).get('coors'))
         return Trace(
             points=inputs['points'][0],
             features=features,
@@ -108,40 +101,3 @@ class Tracer:
             f'{type(self.head).__name__}.{self.candidates.intercepts} was not called: expected a '
             'head that works as its parent class in MMDetection3D does.'
         )
-
-    def _rows(self, leaf: Leaf, inputs: dict) -> tuple[LayerFeatures, Callable[[Tensor], Tensor]]:
-        """Returns the layer's features as rows, and how to bring a gradient into that form."""
-        to_rows = _cells_as_rows if self.layer.kind == BEV else _as_it_is
-        if self.layer.kind == SPARSE:
-            coords, shape = leaf.indices[:, 1:], leaf.spatial_shape
-        elif self.layer.kind == PILLARS:
-            coords = inputs['voxels']['coors'] if leaf.indices is None else leaf.indices
-            coords, shape = coords[:, 1:], self.layer.spatial_shape
-        else:
-            coords, shape = _grid_coords(leaf.tensor), (1, *leaf.tensor.shape[2:])
-        if tuple(shape) != self.layer.spatial_shape:
-            raise NotApplicableError(
-                f'Layer {self.layer.name!r} has the grid {tuple(shape)}: expected '
-                f'{self.layer.spatial_shape} as in the probe. Its voxels cannot be located.'
-            )
-        values = to_rows(leaf.tensor.detach())
-        features = LayerFeatures(
-            values, coords.long(), self.layer.spatial_shape, self.layer.geometry, self.layer.name
-        )
-        return features, to_rows
-
-
-def _as_it_is(value: Tensor) -> Tensor:
-    return value
-
-
-def _cells_as_rows(value: Tensor) -> Tensor:
-    """(1, C, H, W) to (H * W, C)."""
-    return value[0].flatten(1).T
-
-
-def _grid_coords(value: Tensor) -> Tensor:
-    """(H * W, 3) z, y, x of the cells of a (1, C, H, W) map."""
-    height, width = value.shape[2:]
-    cell = torch.arange(height * width, device=value.device)
-    return torch.stack([torch.zeros_like(cell), cell // width, cell % width], 1)

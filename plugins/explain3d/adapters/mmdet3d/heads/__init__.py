@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import nn
 
 from ....core.errors import NotApplicableError
+from ...common.candidates import Candidates
 from .anchor import AnchorCandidates
-from .base import Candidates
 from .center import CenterCandidates
 from .roi import PartA2Candidates, PVRCNNCandidates
 from .shape_aware import ShapeAwareCandidates

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.normalize import full_precision
-from .base import Candidates
+from ...common.candidates import Candidates
 
 
 class CenterCandidates(Candidates):

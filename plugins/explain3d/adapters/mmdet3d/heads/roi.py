@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import Candidates, with_geometric_center
+from ...common.candidates import Candidates, with_geometric_center
 
 
 class PVRCNNCandidates(Candidates):

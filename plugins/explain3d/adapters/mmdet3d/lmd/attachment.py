@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..shadow import ModelAttachment
+from ...common.shadow import ModelAttachment
 from .batch import BatchFrame
 
 #: Name of the decomposition on a data sample, and in the dict that metrics get.

@@ -16,7 +16,8 @@ from ....lmd.components import Components
 from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.gradcam import WHOLE, class_activation_map, layer_gradients, modality_gradcams
 from ....lmd.shares import energy, mean_parts, shares
-from ..frame_explainer import package_versions, weights_digest
+from ...common.frame_explainer import package_versions, weights_digest
+from ..frame_explainer import PACKAGES
 from .batch import BatchFrame, copied, frames_of
 from .references import Reference
 
@@ -83,7 +84,7 @@ class FrameDecomposer:
             name: Reference(**spec).build(next(model.parameters()).device)
             for name, spec in (references or {}).items()
         }
-        self.versions = package_versions()
+        self.versions = package_versions(PACKAGES)
         self.run()  # What does not fit is found now.
         self._settings: dict[str, Any] | None = None
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from mmengine.logging import MMLogger
 from torch import Tensor
 
 from ....core.results import file_stem
 from ....lmd.frame import FrameDecomposition
-from ..recorder import Counts, Recorder
+from ...common.recorder import Counts, Recorder
 from .batch import BatchFrame
 
 
@@ -36,7 +37,7 @@ class DecompositionRecorder(Recorder):
     counts_type = FrameCounts
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, logger=MMLogger.get_current_instance(), **kwargs)
         self.shares: dict[str, tuple[Tensor, int]] = {}
         self.names: tuple[str, ...] = ()
 

@@ -16,9 +16,10 @@ from ....core.errors import InputError
 from ....metrics.moments import SampleAccumulator
 from ....metrics.separation import PAPER_SHIFTS, Pairing
 from ....registry import LOOPS
+from ...common.frame_explainer import package_versions, weights_digest
 from ..attachment import attachable
 from ..checkpoints import check_checkpoint
-from ..frame_explainer import package_versions, weights_digest
+from ..frame_explainer import PACKAGES
 from .separation import MODES, SeparationTest
 from .separation_table import FROZEN_NOTE, scalars, table_of, text_of, write
 
@@ -176,7 +177,7 @@ class SeparationTestLoop(BaseLoop):
             'model': type(test.model).__name__,
             'weights': weights_digest(test.model),
             'metrics_of_the_clean_samples': dict(metrics),
-            'versions': package_versions(),
+            'versions': package_versions(PACKAGES),
         }
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from explain3d.adapters.mmdet3d.spconv_compat import (
+from explain3d.adapters.common.spconv_compat import (
     differentiable_sparse_convolutions,
     ensure_cpu_backward,
 )

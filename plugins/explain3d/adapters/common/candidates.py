@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ....core.errors import InputError
-from ....core.normalize import full_precision
-from ....core.structures import BOX_ATTRIBUTES, Detections
+from ...core.errors import InputError
+from ...core.normalize import full_precision
+from ...core.structures import BOX_ATTRIBUTES, Detections
 
 #: How far a rebuilt candidate may be from the detection it explains: metres, radians or score.
 #: The two come from passes of different batch size, which rounds differently; a candidate of
@@ -25,7 +25,7 @@ class Candidates(ABC):
     Args:
         head: The head.
         args: Positional arguments with which the host called ``head.<intercepts>`` on a batch of
-            one frame.
+            one frame; an adapter may put others in front.
         kwargs: Keyword arguments of the same call.
     """
 

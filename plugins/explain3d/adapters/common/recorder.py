@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import MMLogger
 
 from ...core.errors import InputError, ResultFileError, UnknownNameError
 from ...core.results import AsyncWriter, ResultStore, file_stem
@@ -61,6 +61,7 @@ class Recorder:
         resume: Whether to take frames whose file is there from it.
         interval: Frames from one line of the log to the next.
         background: Whether to write from a thread of its own; ``close`` has to be called then.
+        logger: The host's logger, default the one called ``explain3d``.
 
     Raises:
         ResultFileError: If the folder cannot be written to.
@@ -78,8 +79,9 @@ class Recorder:
         resume: bool = True,
         interval: int = 10,
         background: bool = True,
+        logger: logging.Logger | None = None,
     ) -> None:
-        self.logger = MMLogger.get_current_instance()
+        self.logger = logger or logging.getLogger('explain3d')
         self.counts = self.counts_type()
         self._sources: dict[str, str | None] = {}
         self.interval = interval

@@ -12,7 +12,7 @@ pytest.importorskip('spconv')
 import spconv.pytorch as spconv
 from spconv.pytorch import ops
 
-from explain3d.adapters.mmdet3d.spconv_compat import ensure_cpu_backward
+from explain3d.adapters.common.spconv_compat import ensure_cpu_backward
 
 ensure_cpu_backward()
 
@@ -68,7 +68,7 @@ def test_one_thread_of_the_stock_kernels_gives_the_same():
     """The replacement is spconv's own arithmetic: with one thread the two agree."""
     code = (
         'import torch, spconv.pytorch as s; from spconv.pytorch import ops\n'
-        'import explain3d.adapters.mmdet3d\n'
+        'import explain3d.adapters.common.spconv_compat as c; c.ensure_cpu_backward()\n'
         'torch.manual_seed(0); cells = (torch.rand(9, 9, 9) < 0.5).nonzero()\n'
         'x = s.SparseConvTensor(torch.randn(len(cells), 8), '
         'torch.cat([torch.zeros(len(cells), 1), cells], 1).int(), [9, 9, 9], 1)\n'
@@ -82,7 +82,8 @@ def test_one_thread_of_the_stock_kernels_gives_the_same():
 
 def test_four_threads_give_the_same_each_time():
     code = (
-        'import torch, spconv.pytorch as s, explain3d.adapters.mmdet3d\n'
+        'import torch, spconv.pytorch as s\n'
+        'import explain3d.adapters.common.spconv_compat as c; c.ensure_cpu_backward()\n'
         'torch.manual_seed(0); cells = torch.ones(30, 24, 26).nonzero()\n'
         'm = s.SubMConv3d(16, 16, 3, padding=1, bias=False)\n'
         'f = torch.randn(len(cells), 16, requires_grad=True)\n'

@@ -1,0 +1,98 @@
+"""Explaining what a detector predicts, frame by frame, on the way out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ...core.errors import InputError
+from ...core.structures import Explanation
+from .frame_explainer import on_cpu
+from .frames import Frame
+from .shadow import ModelAttachment
+
+
+class ExplainingAttachment(ModelAttachment):
+    """Calls the host's own pass first, then explains each of its frames.
+
+    What the host predicts is not touched. In training mode nothing happens. With
+    ``on_error='skip'`` a frame that cannot be explained gets an explanation without detections,
+    which is not written. Arguments as in ``ModelAttachment``; its worker is a ``FrameExplainer``.
+    """
+
+    @abstractmethod
+    def _explain_frame(self, frame: Frame, output: Any, plan: Explanation) -> Explanation:
+        """Returns ``plan`` with its maps, by a second pass; on the CPU."""
+
+    @abstractmethod
+    def _hand_over(self, output: Any, explanation: Explanation) -> None:
+        """Passes on the explanation of a frame for which the host's own pass gave ``output``."""
+
+    def _picture_of(self, output: Any) -> str | None:
+        """Returns the path of the frame's camera picture, if the data set loads exactly one."""
+        return None
+
+    def _predict_and_explain(
+        self,
+        frames: Sequence[Frame],
+        predict: Callable[[], Any],
+        outputs: Callable[[Any], Sequence[Any]] = lambda result: result,
+    ) -> Any:
+        """Returns what ``predict`` gives, after each of its frames is explained.
+
+        Args:
+            frames: The B frames of the batch.
+            predict: The host's own pass.
+            outputs: Takes from its result what it gave for each of the B frames.
+        """
+        unsound = [self._try(frame, frame.check) for frame in frames]
+        result = self._host_predict(predict, unsound)
+        for frame, output, error in zip(frames, outputs(result), unsound, strict=True):
+            if error is None:
+                error = self._try(frame, lambda f=frame, o=output: self._explain(f, o))
+            if error is not None:
+                self._hand_over(output, self._nothing(frame, error))
+        return result
+
+    def _host_predict(self, predict: Callable[[], Any], unsound: list[Exception | None]) -> Any:
+        """Calls the host's own pass; if it fails on an unsound frame, says which."""
+        try:
+            return predict()
+        except Exception as error:
+            reasons = [str(reason) for reason in unsound if reason is not None]
+            if not reasons:
+                raise
+            raise InputError(
+                f'{reasons[0]} The detector itself fails on this frame '
+                f"({type(error).__name__}: {error}), which on_error='skip' cannot help: expected "
+                'a frame that it can predict. Leave the frame out of the data set.'
+            ) from error
+
+    def _try(self, frame: Frame, step: Callable[[], None]) -> Exception | None:
+        """Runs a step of a frame; an error is logged, then raised or returned."""
+        try:
+            step()
+        except Exception as error:
+            self.recorder.fail(frame.frame_id, error)
+            if self.on_error == 'raise':
+                raise
+            return error
+        return None
+
+    def _explain(self, frame: Frame, output: Any) -> None:
+        self.recorder.claim(frame.frame_id, frame.source)
+        with torch.inference_mode(False):
+            plan = self.worker.select(frame, output)
+            explanation = self.recorder.stored(plan)
+            if explanation is None:
+                explanation = self._explain_frame(frame, output, plan)
+                self.recorder.add(explanation, self._picture_of(output))
+        self._hand_over(output, explanation)
+
+    def _nothing(self, frame: Frame, error: Exception) -> Explanation:
+        explanation = self.worker.nothing(frame)
+        explanation.maps.info['error'] = str(error)
+        return on_cpu(explanation)

@@ -1,0 +1,199 @@
+"""From one frame's predictions to its explanation."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from importlib import metadata
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import UnknownNameError
+from ...core.selection import Selection
+from ...core.structures import Detections, Explanation, Maps, Trace
+from ...core.targets import TargetSpec, parse_targets
+from ...methods import EXPLAINERS, Explainer
+from .frames import Frame
+
+
+class FrameExplainer(ABC):
+    """Explains the frames of one detector: selection, second pass, method.
+
+    A subclass knows the host: how a frame's predictions are read, and how it is traced.
+
+    Args:
+        model: The detector, without wrappers.
+        explainer: An explainer, its registered name, or ``dict(type=name, **settings)``.
+        targets: What of a detection to explain, see ``core.targets.parse_targets``.
+        select: Arguments of ``core.selection.Selection``, or one.
+        class_names: Names of the classes.
+
+    Attributes:
+        tracer: Made by the subclass for the explainer's layer; its ``layer`` is a ``LayerInfo``.
+
+    Raises:
+        UnknownNameError: If the method, a target, the layer or an argument of the selection is
+            unknown.
+        NotApplicableError: If the detector cannot be explained.
+    """
+
+    #: Packages whose versions a result names, beside those that every result depends on.
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        model: nn.Module,
+        explainer: str | dict | Explainer = 'FFAM',
+        targets: TargetSpec | Sequence[TargetSpec] = 'all',
+        select: Selection | Mapping[str, Any] | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        self.model = model
+        self.explainer: Explainer = EXPLAINERS.build(explainer)
+        self.targets = parse_targets(targets)
+        self.selection = selection_of(select)
+        self.class_names = tuple(class_names)
+        self.tracer = self._make_tracer(self.explainer.layer)
+        self.versions = package_versions(self.packages)
+        self._settings: dict[str, Any] | None = None
+
+    @abstractmethod
+    def _make_tracer(self, layer: str) -> Any:
+        """Returns what traces frames at that layer."""
+
+    @abstractmethod
+    def select(self, frame: Frame, output: Any) -> Explanation:
+        """Returns what is known of a frame without a second pass: an explanation without maps.
+
+        Args:
+            frame: The frame.
+            output: What the host's own pass gave for it.
+        """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides an explanation, as plain data; a digest stands for the model's weights."""
+        if self._settings is None:
+            self._settings = {
+                'explainer': self.explainer.settings(),
+                'layer': self.tracer.layer.name,
+                'targets': [asdict(target) for target in self.targets],
+                'select': asdict(self.selection),
+                'model': weights_digest(self.model),
+            }
+        return self._settings
+
+    def nothing(self, frame: Frame) -> Explanation:
+        """Returns an explanation without detections, for a frame that cannot be explained."""
+        like = frame.points
+        none = Detections(
+            like.new_zeros(0, 7), like.new_zeros(0), like.new_zeros(0).long(), self.class_names
+        )
+        return self._without_maps(frame, none, None, None)
+
+    def _selected(
+        self, frame: Frame, predictions: Detections, truth: Detections | None
+    ) -> Explanation:
+        """Returns an explanation without maps of the predictions that are to be explained."""
+        truth = truth if truth is None else truth.to(predictions.boxes.device)
+        index = self.selection.select(predictions, truth)
+        return self._without_maps(frame, predictions[index], truth, index)
+
+    def _filled(self, plan: Explanation, trace: Callable[[], Trace]) -> Explanation:
+        """Fills in the maps of what ``select`` returned; on the CPU.
+
+        Args:
+            plan: From ``select``; without detections nothing is traced.
+            trace: Runs the second pass.
+        """
+        if len(plan.detections):
+            found = trace()
+            with torch.enable_grad():
+                plan.maps = self.explainer.explain(found, self.targets)
+        return on_cpu(plan)
+
+    def _without_maps(
+        self,
+        frame: Frame,
+        detections: Detections,
+        truth: Detections | None,
+        index: Tensor | None,
+    ) -> Explanation:
+        points = frame.points
+        return Explanation(
+            frame_id=frame.frame_id,
+            points=points,
+            detections=detections,
+            maps=Maps({t.name: points.new_zeros(0, len(points)) for t in self.targets}),
+            method=type(self.explainer).__name__,
+            ground_truth=truth,
+            detection_indices=index,
+            settings=self.settings,
+            versions=self.versions,
+        )
+
+
+def on_cpu(explanation: Explanation) -> Explanation:
+    """Returns an explanation whose tensors are on the CPU and have no graph."""
+    maps = explanation.maps
+    return replace(
+        explanation,
+        points=_cpu(explanation.points),
+        detections=_cpu(explanation.detections),
+        ground_truth=_cpu(explanation.ground_truth),
+        detection_indices=_cpu(explanation.detection_indices),
+        maps=replace(
+            maps,
+            saliency={name: _cpu(value) for name, value in maps.saliency.items()},
+            global_map=_cpu(maps.global_map),
+            concepts=_cpu(maps.concepts),
+        ),
+    )
+
+
+def _cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    return value.to('cpu') if isinstance(value, Detections) else value
+
+
+def selection_of(select: Selection | Mapping[str, Any] | None) -> Selection:
+    """Returns a selection from its arguments; an unknown one is refused with a list of all."""
+    if isinstance(select, Selection):
+        return select
+    known = [f.name for f in fields(Selection)]
+    for key in select or {}:
+        if key not in known:
+            raise UnknownNameError(
+                f'Unknown argument {key!r} of the selection: expected some of {known}.'
+            )
+    return Selection(**(select or {}))
+
+
+def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """Returns the versions of the packages that a result depends on, if they are installed.
+
+    Args:
+        more: Names of packages beside explain3d, torch, numpy and spconv.
+    """
+    found = {}
+    for name in ('explain3d', 'torch', 'numpy', *more, 'spconv'):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Returns a digest of the weights, to tell results of different checkpoints apart."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

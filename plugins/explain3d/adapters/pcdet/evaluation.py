@@ -1,0 +1,122 @@
+"""Explaining one of OpenPCDet's evaluations: what goes around ``eval_one_epoch``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from ..common.recorder import Counts, Recorder
+from .attachment import Attachment
+from .detector import unwrap
+from .frame_explainer import FrameExplainer
+from .settings import ExplainerSettings, settings_of
+
+
+class ExplainedEvaluation:
+    """A context in which each frame that a detector predicts is explained.
+
+    It lets go of the detector after the last batch: the results are on the disk before OpenPCDet
+    computes its metrics.
+
+    Args:
+        model: The detector with its weights.
+        batches: How many batches will come.
+        logger: OpenPCDet's logger.
+        folder: Folder of the results.
+        settings: What to explain.
+
+    Raises:
+        UnknownNameError: If the method, layer, a target or a kind of picture is unknown.
+        NotApplicableError: If the detector cannot be explained.
+        ResultFileError: If the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: int,
+        logger: Any,
+        folder: str | Path,
+        settings: ExplainerSettings,
+    ) -> None:
+        self.left, self.logger = batches, logger
+        model = unwrap(model)
+        frames = FrameExplainer(
+            model,
+            settings.explainer,
+            settings.targets,
+            settings.select,
+            head=settings.head,
+            through_proposals=settings.through_proposals,
+        )
+        recorder = Recorder(
+            frames.settings,
+            resume=settings.resume,
+            interval=settings.interval,
+            logger=logger,
+            **{**settings.outputs, 'dir': folder},
+        )
+        self.attachment = Attachment(model, lambda: (frames, recorder), settings.on_error)
+        logger.info(
+            f'{type(frames.explainer).__name__} explains {[t.name for t in frames.targets]} of '
+            f'{frames.tracer.head_path} at {frames.tracer.layer.name} into {folder}'
+        )
+
+    def __enter__(self) -> ExplainedEvaluation:
+        self.attachment.attach()
+        self._hook = self.attachment.model.register_forward_hook(self._after_batch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+        self.attachment.detach()
+
+    def _after_batch(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left:
+            return
+        self.attachment.detach()
+        recorder = self.attachment.recorder
+        device = next(self.attachment.model.parameters()).device
+        sum_over_processes(recorder.counts, device)
+        self.logger.info(f'Explained: {recorder.counts.text()}; in {recorder.folder}')
+
+
+def sum_over_processes(counts: Counts, device: torch.device) -> None:
+    """Replaces the counts of one process by their sums over all."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    names = ('frames', 'detections', 'resumed', 'failed')
+    total = torch.tensor([getattr(counts, name) for name in names], device=device)
+    distributed.all_reduce(total)
+    for name, value in zip(names, total.tolist(), strict=True):
+        setattr(counts, name, value)
+
+
+def explained(eval_one_epoch: Callable, out_dir: str | None = None) -> Callable:
+    """Returns OpenPCDet's ``eval_one_epoch`` with an explainer attached.
+
+    Args:
+        eval_one_epoch: OpenPCDet's own.
+        out_dir: Folder of the explanations, before that of the configuration.
+    """
+
+    def evaluate(
+        cfg: Any, args: Any, model: nn.Module, dataloader: Any, epoch_id: Any, logger: Any,
+        *rest: Any, result_dir: Path, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        settings = settings_of(cfg)
+        folder = Path(out_dir or settings.outputs.get('dir') or result_dir / 'explanations')
+        if getattr(args, 'eval_all', False) and result_dir not in folder.parents:
+            folder = folder / f'epoch_{epoch_id}'
+        with ExplainedEvaluation(model, len(dataloader), logger, folder, settings):
+            return eval_one_epoch(
+                cfg, args, model, dataloader, epoch_id, logger,
+                *rest, result_dir=result_dir, **kwargs,
+            )  # fmt: skip
+
+    return evaluate

@@ -1,0 +1,120 @@
+"""The second pass over a frame: from the explained layer up, with a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ...core.capture import leaf_at
+from ...core.errors import NotApplicableError
+from ...core.session import frozen_evaluation, overridden
+from ...core.structures import Detections, Trace
+from ..common.candidates import Candidates, rebuild
+from ..common.frames import Frame
+from ..common.layers import LayerInfo, find_layer
+from ..common.rows import layer_rows, require_dependence, require_leaf
+from ..common.spconv_compat import differentiable_sparse_convolutions
+from .detector import forgotten, head_of
+from .heads import candidates_class
+from .layers import input_coords, layers
+from .proposals import proposals_of
+
+
+class _HeadReached(Exception):  # noqa: N818 - ends the pass, is no error
+    """The head has the raw outputs; what it would do with them (NMS) is not needed."""
+
+
+class Tracer:
+    """Makes traces of a detector's frames for one layer.
+
+    Args:
+        model: The detector, without wrappers. It is left as found after each pass.
+        layer: Module path or alias of the explained layer.
+        head: Family of heads that the detector's is taken for, see ``heads.candidates_class``.
+        through_proposals: Of a two-stage detector: whether the path through the proposal is
+            explained beside the refinement.
+
+    Raises:
+        UnknownNameError: If there is no such layer or family; the message lists the candidates.
+        NotApplicableError: If the model has no voxel grid or no head.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        head: str | None = None,
+        through_proposals: bool = False,
+    ) -> None:
+        self.model = model
+        self.through_proposals = through_proposals
+        self.head_path, self.head = head_of(model)
+        self.candidates = candidates_class(self.head, head)
+        self.layer: LayerInfo = find_layer(layers(model), layer)
+        self.module = model.get_submodule(self.layer.name)
+
+    def trace(self, predict: Callable[[dict], Any], frame: Frame, detections: Detections) -> Trace:
+        """Runs one frame a second time and rebuilds its detections with a graph.
+
+        Args:
+            predict: The detector's own ``forward``.
+            frame: The frame; its inputs are not changed.
+            detections: K detections that the host reported for this frame.
+
+        Raises:
+            InputError: If a detection is none of the candidates of the second pass.
+            NotApplicableError: If the layer does not run, or the detections do not depend on it.
+        """
+        with (
+            frozen_evaluation(self.model),
+            forgotten(self.model),
+            differentiable_sparse_convolutions(self.model),
+            proposals_of(self.model, self.through_proposals),
+            leaf_at(self.module, self.layer.name, self.layer.key) as leaf,
+        ):
+            candidates, batch = self._run(predict, dict(frame.inputs))
+            require_leaf(leaf, self.layer, self.head_path)
+            attributes = rebuild(candidates, detections, frame.frame_id)
+        require_dependence(attributes, self.layer, self.head_path)
+        features, rows = layer_rows(self.layer, leaf, input_coords(batch, self.layer.key))
+        return Trace(
+            points=frame.points,
+            features=features,
+            detections=detections,
+            attributes=attributes,
+            leaf=leaf.tensor,
+            rows=rows,
+            frame_id=frame.frame_id,
+        )
+
+    def _run(self, predict: Callable[[dict], Any], inputs: dict) -> tuple[Candidates, dict]:
+        """Runs the detector up to the point at which the head has the raw outputs."""
+        caught: list[Candidates] = []
+        batches: list[dict] = [inputs]
+
+        def note(_module: nn.Module, args: tuple) -> None:
+            batches.append(args[0])
+
+        def stop(*args: Any, **kwargs: Any) -> None:
+            if self.candidates.of_detector:
+                batches.append(args[0])
+                args = args[1:]
+            caught.append(self.candidates(self.head, batches[-1], *args, **kwargs))
+            raise _HeadReached
+
+        owner = self.model if self.candidates.of_detector else self.head
+        handle = self.head.register_forward_pre_hook(note)
+        try:
+            with overridden(owner, self.candidates.intercepts, stop):
+                predict(inputs)
+        except _HeadReached:
+            return caught[0], batches[-1]
+        finally:
+            handle.remove()
+        raise NotApplicableError(
+            f'{type(owner).__name__}.{self.candidates.intercepts} was not called: expected a '
+            'head that works as its parent class in OpenPCDet does. Name another family (HEAD in '
+            'the section EXPLAINER).'
+        )
