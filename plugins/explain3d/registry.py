@@ -34,6 +34,7 @@ METRICS = _child(
     MMENGINE_METRICS,
     f'{_ADAPTER}.kitti_metric',
     f'{_ADAPTER}.saliency_metric',
+    f'{_ADAPTER}.overlap_metric',
     f'{_ADAPTER}.bev',
 )
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms', f'{_ADAPTER}.bev')

@@ -1,6 +1,5 @@
 """Mini Waymo read by the stock data set classes of MMDetection3D and, where it is, OpenPCDet."""
 
-import importlib.util
 import logging
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip('embreex', reason='the mini world needs embreex')
+
+from tests.helpers.pcdet_host import find_host  # noqa: E402
 
 CLASSES = ['Vehicle', 'Pedestrian', 'Cyclist']
 # The imports of the hosts take most of the time.
@@ -39,8 +40,6 @@ def mmdet3d_set(mini_waymo):
                     data_prefix=prefix | dict(pts='training/velodyne', sweeps='training/velodyne'),
                     modality=dict(use_lidar=True, use_camera=True),
                     test_mode=test_mode,
-                    # The data set drops its box type on the way to the metric.
-                    metainfo=dict(box_type_3d='LiDAR'),
                     pipeline=[
                         dict(type='LoadPointsFromFile', norm_intensity=True, **points),
                         dict(type='LoadMultiViewImageFromFiles', num_views=5),
@@ -93,10 +92,10 @@ def _geometric(boxes):
 
 
 def test_mmdetection3d_evaluates_on_it_without_waymos_tools(mmdet3d_set):
-    from mmdet3d.evaluation import IndoorMetric
+    from explain3d.registry import METRICS
 
     dataset = mmdet3d_set('val', test_mode=True)
-    metric = IndoorMetric(iou_thr=[0.7])
+    metric = METRICS.build(dict(type='explain3d.OverlapAP', iou_thr=[0.7]))
     metric.dataset_meta = dataset.metainfo
     for k in range(len(dataset)):
         truth = dataset[k]['data_samples'].eval_ann_info
@@ -125,11 +124,9 @@ PROCESSOR = [dict(NAME='mask_points_and_boxes_outside_range', REMOVE_OUTSIDE_BOX
 @pytest.fixture
 def pcdet_set(mini_waymo):
     """Builds OpenPCDet's own WaymoDataset, in the CPU mode where there is no CUDA."""
-    spec = importlib.util.find_spec('pcdet')
-    folder = Path(next(iter(spec.submodule_search_locations))) if spec else Path('nowhere')
-    if not (folder / 'datasets' / 'waymo' / 'waymo_dataset.py').exists():
-        pytest.skip('no OpenPCDet: put a checkout on PYTHONPATH')
-    cpu = pytest.importorskip('explain3d.adapters.pcdet.cpu')
+    host = find_host()
+    if not host.real:
+        pytest.skip(f'needs the WaymoDataset of a real OpenPCDet; this is {host.name}')
     easydict = pytest.importorskip('easydict', reason='OpenPCDet needs easydict')
 
     def config(**changes):
@@ -150,7 +147,7 @@ def pcdet_set(mini_waymo):
             **changes,
         )
 
-    with cpu.cpu_mode():
+    with host.importable():
         from pcdet.datasets.waymo.waymo_dataset import WaymoDataset
 
         def build(training, **changes):

@@ -5,8 +5,7 @@ OpenPCDet's `WaymoDataset` takes the tanh of the intensity; so does this, for th
 
 dataset_type = 'WaymoDataset'
 class_names = ['Car', 'Pedestrian', 'Cyclist']
-# The data set drops its box type on the way to the metric, unless it is named here too.
-metainfo = dict(classes=class_names, box_type_3d='LiDAR')
+metainfo = dict(classes=class_names)
 input_modality = dict(use_lidar=True, use_camera=False)
 point_cloud_range = [-51.2, -51.2, -2, 51.2, 51.2, 4]
 data_root = '{{$EXPLAIN3D_MINI_WAYMO:data/mini_waymo}}/kitti_format/'
@@ -77,7 +76,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-# WaymoMetric needs Waymo's own tools. This average precision at an overlap in 3D runs anywhere;
-# boxes beyond the range of the points count as missed.
-val_evaluator = dict(type='IndoorMetric', iou_thr=[0.25, 0.5])
+# WaymoMetric needs Waymo's own tools.
+val_evaluator = dict(
+    type='explain3d.OverlapAP', iou_thr=[0.25, 0.5], point_cloud_range=point_cloud_range
+)
 test_evaluator = val_evaluator
