@@ -135,17 +135,25 @@ def test_predictions_are_the_same_bit_by_bit(name, tmp_path):
         assert set(b.keys()) - set(a.keys()) == {'explanation'}
 
 
-@pytest.mark.parametrize('name', tiny.MODELS)
-def test_a_host_under_autocast(name, tmp_path):
-    """The host's own half precision is its own; explanations are near those without it."""
+@pytest.mark.parametrize('name', ['second', 'pointpillars'])
+def test_a_trunk_under_autocast(name, tmp_path):
+    """mmcv's suppression of boxes takes no half precision on a CPU: the head is in single."""
     model = tiny.build(tiny.MODELS[name]())
-    layer = 'stride4' if name in ('second', 'centerpoint_voxel') else 'pillars'
+    trunk = model.extract_feat
+
+    def in_half(*args, **kwargs):
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            return [feature.float() for feature in trunk(*args, **kwargs)]
+
+    layer = 'stride4' if name == 'second' else 'bev'
     explainer = dict(type='GradCAM', layer=layer)
-    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
-        plain = [s for b in batches(1) for s in model.test_step(copy.deepcopy(b))]
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        found = run(model, tmp_path, batches(1), explainer=explainer, targets=['score'])
+    exact = run(model, tmp_path / 'a', batches(1), explainer=explainer, targets=['score'])
+    model.extract_feat = in_half
+    with torch.no_grad():
+        plain = model.test_step(batches(1)[0])
+    found = run(model, tmp_path / 'b', batches(1), explainer=explainer, targets=['score'])
     assert all(torch.equal(x, y) for x, y in zip(bits(plain[0]), bits(found[0]), strict=True))
+    assert not torch.equal(bits(exact[0])[0], bits(found[0])[0])
     saliency = found[0].explanation.saliency
     assert saliency.dtype == torch.float32
     assert saliency.isfinite().all()

@@ -130,10 +130,15 @@ class SimpleBEV(Base3DDetector):
             f'heads.{name}' for name in sorted(self.heads, key=lambda name: name != 'segmentation')
         )
 
-    @property
-    def lmd_once(self) -> tuple[str, ...]:
-        """Paths of what need not run again on one input while rules differ: all but the fusion."""
-        return ('data_preprocessor', 'sensor_maps', *self.lmd_outputs)
+    def lmd_once(self, seeds: Sequence[Seed]) -> tuple[str, ...]:
+        """Returns paths of what need not run again on one input while rules differ.
+
+        Args:
+            seeds: Where the decomposition begins; nothing that contains one is among the paths.
+        """
+        fused = all(s.module.split('.')[0] in ('fuser', 'decoder', 'heads') for s in seeds)
+        before = 'sensor_maps' if fused else 'img_encoder'
+        return ('data_preprocessor', before, *self.lmd_outputs)
 
     def lmd_seeds(self, level: str = 'sensors') -> list[Seed]:
         """Returns where to begin a decomposition.

@@ -35,6 +35,12 @@ def test_a_configuration_fits_its_model(name):
         assert len(set(map(str, test.rules.values()))) == 30
         # The three rules that are not linear have no frozen row; blanked input has one row.
         assert len(test.rows) == 30 + 27 + 1
+        # All but the fusion runs once for an input; with single cameras it begins earlier.
+        heads = {f'heads.{name}' for name in model.heads} - set(test.outputs)
+        assert set(test.once) == {'data_preprocessor', 'sensor_maps', *heads}
+        six = SeparationTest(model, arguments['rules'], seeds='cameras')
+        assert 'img_encoder' in six.once
+        assert 'sensor_maps' not in six.once
         return
     hook = HOOKS.build(config.custom_hooks[0])
     found = FrameDecomposer(model, **hook.settings)

@@ -164,11 +164,13 @@ def test_encoders_run_once_for_each_input(model, monkeypatch):
 
 
 class TwoHeads(tiny.TinyFusion):
-    lmd_once = ('data_preprocessor', 'forward_maps', 'head', 'other')
-
     def __init__(self):
         super().__init__()
         self.other = torch.nn.Conv2d(8, 1, 1)
+
+    def lmd_once(self, seeds):
+        assert seeds[0].module == 'fuse'
+        return 'data_preprocessor', 'forward_maps', 'head', 'fuse', 'other'
 
     def predict(self, inputs, samples, **kwargs):
         features = self.block(self.fuse(self.forward_maps(inputs, samples)))
@@ -192,7 +194,7 @@ def test_what_rules_do_not_change_runs_once_for_each_input(monkeypatch):
             owner, key, lambda *a, o=original, n=name, **k: calls.append(n) or o(*a, **k)
         )
     test = SeparationTest(model, RULES)
-    assert test.once == ('data_preprocessor', 'forward_maps', 'other')  # Not the one compared.
+    assert test.once == ('data_preprocessor', 'forward_maps', 'other')  # Neither seed nor end.
     np.testing.assert_array_equal(test.measure(*arguments), expected)
     # The sample and its four variants; each sensor alone, and alone with each partner's.
     assert calls.count('forward_maps') == calls.count('other') == 5 + 2 + 4

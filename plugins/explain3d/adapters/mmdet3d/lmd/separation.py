@@ -43,7 +43,7 @@ class SeparationTest:
         once: Modules and methods whose result depends on nothing but the model's input, and not
             on what is decomposed: what leads to the seeds, and other outputs than the one
             compared. They run once for each input. None: what the model says
-            (``model.lmd_once``), if it does.
+            (``model.lmd_once(seeds)``), if it does.
         channel: Channel of the output that is compared.
 
     Raises:
@@ -73,8 +73,10 @@ class SeparationTest:
         self.outputs = {name: output}
         self.modalities = tuple(dict.fromkeys(m for s in self.seeds for m in s.modalities))
         self.memoize, self.channel, self._given = tuple(memoize), channel, sensors
-        once = getattr(model, 'lmd_once', ()) if once is None else once
-        self.once = tuple(p for p in once if not f'{output.module}.'.startswith(f'{p}.'))
+        if once is None:
+            once = model.lmd_once(self.seeds) if hasattr(model, 'lmd_once') else ()
+        needed = [output.module, *(seed.module for seed in self.seeds)]
+        self.once = tuple(p for p in once if not any(f'{n}.'.startswith(f'{p}.') for n in needed))
         paths = {path for path, _ in model.named_modules()}
         self._stop = [path for path in self.once if path in paths]
         self._memo = Memo(model, self.memoize, self.once, 0)
