@@ -13,6 +13,7 @@ from ..common.black_box import DetectorBlackBox
 from ..common.candidates import Candidates
 from .detector import backbone_of, head_of, voxel_layer
 from .heads import candidates_class
+from .voxels import fast_layer
 
 
 class _HeadReached(Exception):  # noqa: N818 - ends the pass, is no error
@@ -86,6 +87,7 @@ class MMDet3DBlackBox(DetectorBlackBox):
         cap = max(len(cloud) for cloud in clouds)
         with (
             overridden(layer, 'max_voxels', (cap, cap)),
+            overridden(layer, 'forward', fast_layer(layer) or layer.forward),
             overridden(self.head, self._class.intercepts, stop),
         ):
             data = dict(inputs=dict(points=list(clouds)), data_samples=samples)
