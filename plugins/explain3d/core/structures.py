@@ -165,9 +165,10 @@ class Trace:
         leaf: The tensor at which the graph starts (any shape).
         rows: Maps a gradient of the shape of ``leaf`` to the (M, C) rows of ``features``.
         frame_id: Names the frame in files and messages.
-        replay: Runs the network again from the layer with other features: takes a tensor of the
-            shape of ``leaf``, returns the leaf that the new graph starts at and the attributes of
-            the same detections (the same anchors or cells). None where the adapter cannot.
+        replay: Runs the frame again with other features at the layer: takes a tensor of the shape
+            of ``leaf``, or None for those that the network gives with the weights that it has
+            then; returns the leaf that the new graph starts at and the attributes of the same
+            detections (the same anchors or cells). None where the adapter cannot.
         black_box: The detector as a function of the cloud. None where the adapter has none.
     """
 
@@ -178,7 +179,7 @@ class Trace:
     leaf: Tensor
     rows: Callable[[Tensor], Tensor]
     frame_id: str = ''
-    replay: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] | None = None
+    replay: Callable[[Tensor | None], tuple[Tensor, dict[str, Tensor]]] | None = None
     black_box: BlackBox | None = None
 
 

@@ -25,6 +25,7 @@ class Protocol:
         iou: The overlap of that match, '3d' or 'bev'. A step's score is always the 3D IoU.
         vea_thresholds: Saliency above which a point counts as marked.
         seed: Of the permutation that decides between equally salient points.
+        jitter: Standard deviation of the noise on the points for stability, metres.
         detector: What was explained: a digest of its weights, or another name for it.
 
     Raises:
@@ -39,6 +40,7 @@ class Protocol:
     iou: str = '3d'
     vea_thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     seed: int = 0
+    jitter: float = 0.01
     detector: str = ''
 
     def __post_init__(self) -> None:
@@ -89,8 +91,9 @@ class Protocol:
             f'ground-truth box; step score: highest 3D IoU among candidates of the class above '
             f'score {self.score_thr:g} in the region, no caps; subjects: {self.iou} IoU > '
             f'({iou_thr}), greedy by score; VEA at {len(self.vea_thresholds)} thresholds '
-            f'({self.vea_thresholds[0]:g} to {self.vea_thresholds[-1]:g}); ties by seed '
-            f'{self.seed}; detector {self.detector or "not named"}'
+            f'({self.vea_thresholds[0]:g} to {self.vea_thresholds[-1]:g}); jitter '
+            f'{self.jitter:g} m; ties, jitter and weights by seed {self.seed}; detector '
+            f'{self.detector or "not named"}'
         )
 
 

@@ -49,8 +49,10 @@ def markdown(table: Table, categories: Sequence[str] | None = None) -> str:
 
 
 def latex(table: Table) -> str:
-    """Returns the table as LaTeX (booktabs) in the form of Tables 1 to 3 of FFAM: classes side by
-    side, the best mean of a column in bold; the intervals are in the Markdown and CSV forms."""
+    """Returns the table as LaTeX (booktabs), classes side by side as in Tables 1 to 3 of FFAM.
+
+    The best mean of a column is in bold; the intervals are in the Markdown and CSV forms.
+    """
     counts = table.counts()
     lines = [r'% Needs \usepackage{booktabs}.']
     for figure in table.figures:

@@ -13,6 +13,7 @@ from ..common.black_box import DetectorBlackBox
 from ..common.candidates import Candidates
 from .detector import backbone_of, head_of, voxel_layer
 from .heads import candidates_class
+from .voxels import fast_layer
 
 
 class _HeadReached(Exception):  # noqa: N818 - ends the pass, is no error
@@ -28,6 +29,7 @@ class MMDet3DBlackBox(DetectorBlackBox):
         class_names: Names of the classes, default those of ``model.dataset_meta``.
         batch_size: As in ``BlackBox``.
         windows: As in ``DetectorBlackBox``.
+        fast_voxels: Whether ``voxels.hard_voxels`` stands in for the stock operator on a CPU.
 
     Raises:
         NotApplicableError: If the detector has two stages, or no voxel grid.
@@ -40,6 +42,7 @@ class MMDet3DBlackBox(DetectorBlackBox):
         class_names: Sequence[str] | None = None,
         batch_size: int = 4,
         windows: bool = True,
+        fast_voxels: bool = True,
     ) -> None:
         path, self.head = head_of(model)
         if path.startswith('roi_head'):
@@ -60,6 +63,7 @@ class MMDet3DBlackBox(DetectorBlackBox):
             windows,
         )
         self._predict = predict or model.predict
+        self.fast_voxels = fast_voxels
         self._class = candidates_class(self.head)
 
     @property
@@ -84,8 +88,10 @@ class MMDet3DBlackBox(DetectorBlackBox):
         layer = voxel_layer(self.model)
         # The cap on the number of voxels would couple the objects of a frame.
         cap = max(len(cloud) for cloud in clouds)
+        fast = fast_layer(layer) if self.fast_voxels else None
         with (
             overridden(layer, 'max_voxels', (cap, cap)),
+            overridden(layer, 'forward', fast or layer.forward),
             overridden(self.head, self._class.intercepts, stop),
         ):
             data = dict(inputs=dict(points=list(clouds)), data_samples=samples)

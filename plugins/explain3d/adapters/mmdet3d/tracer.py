@@ -76,7 +76,7 @@ class Tracer:
         def again(value: Tensor | None = None) -> tuple[Leaf, dict[str, Tensor]]:
             return self._pass(predict, inputs, sample, read, value)
 
-        def replay(value: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        def replay(value: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
             leaf, attributes = again(value)
             return leaf.tensor, attributes
 
