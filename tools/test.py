@@ -1,8 +1,8 @@
 """Tests, and explains, a 3D detector: of OpenPCDet with a YAML file, of MMDetection3D with others.
 
-    tools/test.py CONFIG.py CHECKPOINT [options of MMDetection3D's tools/test.py] [--out-dir DIR]
-    tools/test.py CONFIG.yaml CHECKPOINT [--pcdet CHECKOUT] [--device cpu] [--out-dir DIR]
-                  [options of OpenPCDet's tools/test.py]
+tools/test.py CONFIG.py CHECKPOINT [options of MMDetection3D's tools/test.py] [--out-dir DIR]
+tools/test.py CONFIG.yaml CHECKPOINT [--pcdet CHECKOUT] [--device cpu] [--out-dir DIR]
+[options of OpenPCDet's tools/test.py]
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from ....core.results import atomic_write, fingerprint
 from ....core.results_atomic import remove_stale
 from ....metrics.moments import Moments
-from ..recorder import require_writable
+from ...common.recorder import require_writable
 
 _FIELDS = ('count', 'excluded', 'mean', 'squares')
 
