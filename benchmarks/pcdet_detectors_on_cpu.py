@@ -6,7 +6,7 @@ of its boxes' scores, summed, with respect to the features of the 3D backbone at
 pillars where there is no 3D backbone. Where the scores have no graph (SECOND-IoU's are detached),
 it is that of the dense head's logits. Score thresholds are set to 0: random weights are sure of
 nothing. Prints the CPU seconds of a prediction and of a prediction with one gradient, the number of
-boxes, of boxes among the first three whose own score has a gradient, and of backbone rows whose
+boxes, how many of the three best scores have a gradient of their own, and of backbone rows whose
 gradient is not zero, or the error.
 
     .venv/bin/python benchmarks/pcdet_detectors_on_cpu.py OPENPCDET [CLOUD.bin] [--configs ...]
@@ -158,7 +158,7 @@ def measure(name: str, cloud: np.ndarray) -> str:
             (gradient,) = torch.autograd.grad(scores.sum(), leaves[0], retain_graph=True)
         own = sum(
             bool(torch.autograd.grad(score, leaves[0], retain_graph=True)[0].any())
-            for score in scores.flatten()[:3]
+            for score in scores.flatten().topk(min(3, scores.numel())).values
         )
     handle.remove()
     rows = int((gradient != 0).flatten(1).any(dim=1).sum())
@@ -196,7 +196,7 @@ def main() -> None:
     cloud = read_cloud(args.cloud) if args.cloud else made_up_cloud()
     sys.path.insert(0, str(args.openpcdet.resolve()))
     os.chdir(args.openpcdet / 'tools')
-    print('predict  with gradient  boxes  of first three  backbone rows  (CPU seconds)')
+    print('predict  with gradient  boxes  of best three  backbone rows  (CPU seconds)')
     with cpu_mode():
         for name in args.configs:
             try:
