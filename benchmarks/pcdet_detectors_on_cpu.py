@@ -100,7 +100,10 @@ def leaf_at_stride_4(model: nn.Module, leaves: list[Tensor]) -> Any:
 
     def pillars(module: nn.Module, args: tuple, output: dict) -> dict:
         leaves.append(output['pillar_features'].detach().requires_grad_())
-        output['pillar_features'] = leaves[-1]
+        # Encoders that fill both names give both the same features: DSVT reads the second.
+        for name in {'pillar_features', 'voxel_features'} & set(output):
+            if output[name].shape == leaves[-1].shape:
+                output[name] = leaves[-1]
         return output
 
     stage = getattr(model.backbone_3d, 'conv3', None)
