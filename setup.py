@@ -37,6 +37,7 @@ def read_requirements(name: str) -> list[str]:
 
 
 HOSTS = ['mmengine>=0.10,<0.11', 'mmdet>=3.2,<3.4', 'mmdet3d>=1.4,<1.5', 'mmcv>=2.0,<2.2']
+PCDET = ['easydict', 'numba', 'pyquaternion', 'pyyaml', 'scikit-image', 'scipy', 'tensorboardX']
 MINI = ['embreex>=2.17', 'pillow>=9']
 
 setup(
@@ -59,7 +60,7 @@ setup(
         # Python 3.10 and 3.11; later ones need spconv-cu124 or spconv-cu126 in its place.
         'mmdet3d-gpu': [*HOSTS, 'spconv-cu120>=2.3.6'],
         # OpenPCDet is on no package index; this is what an existing checkout needs beside it.
-        'pcdet': ['easydict', 'pyyaml', 'spconv>=2.3.6'],
+        'pcdet': [*PCDET, 'spconv>=2.3.6', 'tqdm'],
         'mini': MINI,
         'nuscenes': ['nuscenes-devkit>=1.1.11'],
         'waymo': ['waymo-open-dataset-tf-2-12-0'],

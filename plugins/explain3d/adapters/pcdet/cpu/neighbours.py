@@ -49,6 +49,7 @@ def ball_query_wrapper(
         xyz,
         xyz_batch_cnt,
         lambda x, y, z: square(x, y, z) < square_radius,
+        radius,
         samples,
     )
     write_first(idx, rows, columns - start_of_rows(new_xyz_batch_cnt, xyz_batch_cnt)[rows])

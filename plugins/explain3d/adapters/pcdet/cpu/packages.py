@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -103,7 +104,5 @@ def imports(name: str) -> bool:
 
 
 def _found(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ImportError:
-        return False
+    # By the finder of files alone: importlib.util.find_spec would ask ours, which asks this.
+    return PathFinder.find_spec(name) is not None

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from explain3d.core.errors import InputError
 
+from .stacked import square
+
 
 def farthest_point_sampling_wrapper(
     batch_size: int, points: int, samples: int, xyz: Tensor, temp: Tensor, out: Tensor
@@ -39,11 +41,12 @@ def farthest_point_sampling_wrapper(
         )
     if not samples:
         return 1
+    axes = [axis.contiguous() for axis in xyz.unbind(2)]
     picked = torch.zeros(batch_size, 1, dtype=torch.int64, device=xyz.device)
     out[:, 0] = 0
     for sample in range(1, samples):
-        last = xyz.gather(1, picked[..., None].expand(-1, -1, 3))
-        torch.minimum(temp, (xyz - last).square().sum(dim=2), out=temp)
+        squares = square(*(axis - axis.gather(1, picked) for axis in axes))
+        torch.minimum(temp, squares, out=temp)
         picked = temp.argmax(dim=1, keepdim=True)
         out[:, sample] = picked[:, 0]
     return 1

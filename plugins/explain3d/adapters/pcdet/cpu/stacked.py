@@ -6,13 +6,16 @@ counts (N1, N2, ...) beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 # Pairs of points compared at a time: 16 MB a temporary in float32.
 PAIRS_AT_ONCE = 1 << 22
+
+# Centres that are compared with the points near them: few, so that these are few.
+_CENTRES_AT_ONCE = 128
 
 # Which of the offsets, given as dx, dy, dz of (M, N) each, are those of neighbours: (M, N) bool.
 Test = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,6 +57,7 @@ def neighbours(
     points: Tensor,
     point_counts: Tensor,
     test: Test,
+    reach: float,
     limit: int,
 ) -> tuple[Tensor, Tensor]:
     """Finds the points around each centre, in its own frame.
@@ -64,6 +68,7 @@ def neighbours(
         points: (N, 3) points of all frames.
         point_counts: (B,) how many of them are each frame's.
         test: Tells from the offsets which points are neighbours.
+        reach: No neighbour is farther than this along x or along y; metres.
         limit: Keep the first so many points of each centre.
 
     Returns:
@@ -72,16 +77,35 @@ def neighbours(
     """
     rows, columns = [], []
     for of_centres, of_points in frames(centre_counts, point_counts):
-        frame = points[of_points]
-        step = max(1, PAIRS_AT_ONCE // max(1, len(frame)))
-        for first in range(of_centres.start, of_centres.stop, step):
-            part = centres[first : min(first + step, of_centres.stop)]
-            row, column = test(*offsets(part, frame)).nonzero(as_tuple=True)
+        for part in _compact(centres[of_centres], reach, len(points[of_points])):
+            some = centres[of_centres][part]
+            near = _in_reach(points[of_points], some, reach)
+            row, column = test(*offsets(some, points[of_points][near])).nonzero(as_tuple=True)
             keep = rank(row, len(part)) < limit
-            rows.append(row[keep] + first)
-            columns.append(column[keep] + of_points.start)
+            rows.append(part[row[keep]] + of_centres.start)
+            columns.append(near[column[keep]] + of_points.start)
     empty = torch.zeros(0, dtype=torch.int64, device=centres.device)
-    return torch.cat([*rows, empty]), torch.cat([*columns, empty])
+    row, column = torch.cat([*rows, empty]), torch.cat([*columns, empty])
+    order = row.argsort(stable=True)
+    return row[order], column[order]
+
+
+def _compact(centres: Tensor, reach: float, points: int) -> Sequence[Tensor]:
+    """(m,) int64 indices of centres that lie together, of which few points are in reach."""
+    if not len(centres):
+        return ()
+    cell = (centres[:, :2] / (2 * reach)).floor().nan_to_num().long()
+    cell = cell - cell.amin(dim=0)
+    order = (cell[:, 0] * (int(cell[:, 1].max()) + 1) + cell[:, 1]).argsort(stable=True)
+    return order.split(max(1, min(_CENTRES_AT_ONCE, PAIRS_AT_ONCE // max(1, points))))
+
+
+def _in_reach(points: Tensor, centres: Tensor, reach: float) -> Tensor:
+    """(n,) int64 ascending indices of the points that may be in reach of one of the centres."""
+    # A hair wider than asked for: rounding must not lose what `test` would accept.
+    reach = reach * (1 + 1e-4) + 1e-4
+    low, high = centres[:, :2].amin(dim=0) - reach, centres[:, :2].amax(dim=0) + reach
+    return ((points[:, :2] >= low) & (points[:, :2] <= high)).all(dim=1).nonzero()[:, 0]
 
 
 def rank(group: Tensor, groups: int) -> Tensor:

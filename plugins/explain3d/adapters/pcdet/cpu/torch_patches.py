@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed, multiprocessing, nn
 
 _TENSOR_TYPES = ('Float', 'Double', 'Half', 'Int', 'Long', 'Short', 'Byte', 'Char', 'Bool')
 _ABSENT = object()
+
+# Aliases that numpy had until 1.24, and that stock OpenPCDet still uses here and there.
+_REMOVED_FROM_NUMPY = {'int': int, 'float': float, 'bool': bool}
 
 
 @contextmanager
@@ -21,8 +25,9 @@ def torch_without_cuda() -> Iterator[None]:
     ``.cuda()`` of tensors and modules returns the object itself; ``torch.cuda.FloatTensor`` and its
     kin make CPU tensors; ``device_count`` is the number of processes of this machine, so that
     what OpenPCDet divides by it is right; ``nccl`` becomes ``gloo``; DistributedDataParallel gets
-    no devices; ``torch.load`` maps to the CPU unless told otherwise. ``torch.cuda.is_available``
-    stays as it is, and ``.to('cuda')`` still fails where there is no CUDA.
+    no devices; ``torch.load`` maps to the CPU unless told otherwise. ``numpy.int`` and its kin,
+    gone since numpy 1.24, are there as well. ``torch.cuda.is_available`` stays as it is, and
+    ``.to('cuda')`` still fails where there is no CUDA.
     """
     with ExitStack() as stack:
         for owner, name, value in _replacements():
@@ -38,10 +43,13 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield torch.cuda, 'device_count', _processes_here
     yield torch.cuda, 'current_device', lambda: 0
     for name in ('set_device', 'synchronize', 'empty_cache'):
-        yield torch.cuda, name, _nothing
+        yield torch.cuda, name, _doing_nothing()
     yield torch, 'load', _on_cpu(torch.load)
+    for name, value in _REMOVED_FROM_NUMPY.items():
+        if name not in vars(np):
+            yield np, name, value
     # DataLoader workers that are spawned would import OpenPCDet outside of this mode.
-    yield multiprocessing, 'set_start_method', _nothing
+    yield multiprocessing, 'set_start_method', _doing_nothing()
     if distributed.is_available():
         yield distributed, 'init_process_group', _with_gloo(distributed.init_process_group)
         yield nn.parallel, 'DistributedDataParallel', _without_devices()
@@ -65,8 +73,12 @@ def _itself(self: Any, *args: Any, **kwargs: Any) -> Any:
     return self
 
 
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    return None
+def _doing_nothing() -> Callable:
+    # A function of its own for each name: torch.compile's tables take no two names for one.
+    def nothing(*args: Any, **kwargs: Any) -> None:
+        return None
+
+    return nothing
 
 
 def _processes_here() -> int:

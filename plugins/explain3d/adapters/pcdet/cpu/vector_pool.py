@@ -55,6 +55,7 @@ def query_stacked_local_neighbor_idxs_wrapper_stack(
         support_xyz,
         xyz_batch_cnt,
         _within(distance, neighbor_type, support_xyz),
+        distance,
         limit,
     )
     lengths = torch.bincount(rows, minlength=len(new_xyz))
@@ -172,6 +173,7 @@ def vector_pool_wrapper(
         support_xyz,
         xyz_batch_cnt,
         _within(distance, neighbor_type, support_xyz),
+        distance,
         samples if every and samples > 0 else len(support_xyz),
     )
     local = support_xyz[columns] - new_xyz[rows]
