@@ -57,15 +57,15 @@ def checked_script(path: str | os.PathLike) -> Path:
 
 def _installed() -> Path | None:
     spec = importlib.util.find_spec('pcdet')
-    places = list(spec.submodule_search_locations or []) if spec is not None else []
-    return Path(places[0]).parent if places else None
+    # A folder of that name in the working directory is a namespace, and has no origin.
+    return Path(spec.origin).parents[1] if spec is not None and spec.origin else None
 
 
 def import_host(script: Path, on_cpu: bool) -> Any:
     """Imports ``pcdet`` from the checkout of a script, and checks that it can be worked with.
 
     Args:
-        script: ``tools/test.py``.
+        script: ``tools/test.py``; its checkout is put on ``sys.path``.
         on_cpu: Whether stand-ins take the place of its compiled operators.
 
     Returns:
@@ -75,9 +75,9 @@ def import_host(script: Path, on_cpu: bool) -> Any:
         HostError: If it cannot be imported, is too old or lacks its operators.
     """
     root = script.parents[1]
-    if importlib.util.find_spec('pcdet') is None:
-        sys.path.append(str(root))
-    if importlib.util.find_spec('pcdet') is None:
+    if (root / 'pcdet' / '__init__.py').is_file():
+        sys.path.insert(1, str(root))
+    elif _installed() is None:
         raise HostError(f'There is no package pcdet in {root}: expected one. {_REMEDY}')
     if not on_cpu:
         _require_operators(root)

@@ -94,8 +94,9 @@ def _note_entry(probe: GridProbe, path: str, before: Mapping, batch: Mapping) ->
             grid = probe.book.get(value.spatial_shape)
             probe.note(path, SPARSE, value.features.shape[1], grid, key=key)
         elif value.dim() == 2:
-            grid = Grid.of_input(probe.input_shape)
-            probe.note(path, PILLARS, value.shape[1], grid, key=key)
+            flat = input_coords(batch, key).shape[1] == 3  # batch, y, x: PillarNet's pillars
+            shape = probe.input_shape[1:] if flat else probe.input_shape
+            probe.note(path, PILLARS, value.shape[1], Grid.of_input(shape), key=key)
         elif value.dim() == 4:
             probe.note(path, BEV, value.shape[1], probe.book.get(value.shape[2:]), key=key)
         return
