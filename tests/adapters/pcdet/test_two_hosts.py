@@ -243,9 +243,9 @@ def test_saliency_of_the_same_detections_is_equal(pair):
             a, b = maps[i], theirs.maps.saliency[target][j]
             peak = float(a.abs().max())
             assert peak > 0
-            # Rounding alone: the gradients are equal in float64 (above), and in float32 a pass of
-            # some twenty layers rounds each of them by a few 1e-7.
-            assert float((a - b).abs().max()) < 1e-4 * peak, (target, i, j)
+            # Rounding alone: in float64 the gradients are equal (above). In float32 each of some
+            # twenty layers rounds by 6e-8 of a sum's largest term; 2e-7 of the peak were seen.
+            assert float((a - b).abs().max()) < 1e-5 * peak, (target, i, j)
 
 
 def matched(ours, theirs):
