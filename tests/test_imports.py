@@ -40,6 +40,14 @@ def test_what_the_adapters_share_imports_no_host():
     assert found.isdisjoint(HOSTS)
 
 
+def test_the_adapter_of_openpcdet_imports_no_host():
+    found = imported(
+        "modules('explain3d.adapters.pcdet'); modules('explain3d.adapters.pcdet.heads')"
+    )
+    assert 'torch' in found
+    assert found.isdisjoint(HOSTS)
+
+
 def test_the_package_alone_imports_neither_torch_nor_numpy():
     found = imported('import explain3d; explain3d.__version__; dir(explain3d)')
     assert found.isdisjoint({*HOSTS, 'torch', 'numpy', 'matplotlib'})

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> Any:
     config = next((a for a in argv if str(a).endswith(('.py', '.yaml', '.yml'))), '')
     if str(config).endswith('.py') or not config:
         return importlib.import_module('explain3d.adapters.mmdet3d.test_command').main(argv)
-    return importlib.import_module('explain3d.adapters.pcdet.launcher').test_tool(argv)
+    return importlib.import_module('explain3d.adapters.pcdet.launcher').run_tool(argv)
 
 
 if __name__ == '__main__':

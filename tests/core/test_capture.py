@@ -94,3 +94,33 @@ def test_a_layer_that_does_not_run_gives_no_leaf():
     with leaf_at(nn.Linear(3, 3)) as leaf:
         pass
     assert leaf.tensor is None
+
+
+def test_an_entry_of_a_dict_of_everything():
+    """OpenPCDet's modules add to a dictionary that they hand on; all names of the entry change."""
+    other = torch.ones(4)
+    layer = Returns(lambda x: {'features': x, 'same': x, 'other': other, 'deeper': {'a': [x]}})
+    with leaf_at(layer, 'vfe', key='features') as leaf:
+        output = layer(torch.ones(2, 3))
+    for value in (output['features'], output['same'], output['deeper']['a'][0]):
+        (gradient,) = torch.autograd.grad(value.sum(), leaf.tensor)
+        assert gradient.all()
+    assert output['other'] is other
+    assert leaf.indices is None
+
+
+def test_indices_stay_when_the_network_changes_its_own():
+    class Sparse:
+        batch_size, spatial_shape = 1, (4, 4)
+
+        def __init__(self, features, indices):
+            self.features, self.indices = features, indices
+
+        def replace_feature(self, features):
+            return Sparse(features, self.indices)
+
+    layer = Returns(lambda x: Sparse(x, torch.ones(2, 3, dtype=torch.int32)))
+    with leaf_at(layer) as leaf:
+        output = layer(torch.ones(2, 5))
+        output.indices[:, 1:] *= 2
+    assert (leaf.indices == 1).all()

@@ -55,3 +55,11 @@ def test_a_known_shape_keeps_its_first_grid():
     assert book.get([4, 8, 16]) is down
     assert book.get((8, 16)) == Grid((8, 16), (2.0, 2.0), (0.5, 0.5))
     assert book.get((1, 2, 3)) is None
+
+
+def test_padding_apart_from_the_convolution_is_the_convolutions_own():
+    """OpenPCDet's 2D backbones pad by a module and convolve without padding."""
+    grid = Grid.of_input((9, 8))
+    apart = grid.padded((11, 10), (1, 1)).convolved((5, 4), [3, 3], [2, 2], [0, 0], [1, 1])
+    assert apart == grid.convolved((5, 4), [3, 3], [2, 2], [1, 1], [1, 1])
+    assert grid.padded((12, 8), (3, 0)).center == (-2.5, 0.5)

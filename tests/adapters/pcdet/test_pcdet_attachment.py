@@ -33,9 +33,7 @@ def attach(model, folder=None, on_error='raise', **options):
     frames = FrameExplainer(model, METHOD, 'score', SELECT, **options)
     recorder = Recorder(frames.settings, dir=folder, background=False)
     found = []
-    attachment = Attachment(
-        model, lambda: (frames, recorder), on_error, explained=found.append
-    )
+    attachment = Attachment(model, lambda: (frames, recorder), on_error, explained=found.append)
     return attachment, found
 
 
@@ -110,7 +108,10 @@ def test_frames_that_cannot_be_explained_are_named_or_skipped(model, batch):
     bad['points'][(bad['points'][:, 0] == 1).nonzero()[3], 2] = float('nan')
     before = run(model, bad)
     attachment, _ = attach(model)
-    with pytest.raises(InputError, match="Frame '000001' has 1 points that are not finite"), attachment:
+    with (
+        pytest.raises(InputError, match="Frame '000001' has 1 points that are not finite"),
+        attachment,
+    ):
         run(model, bad)
     assert 'forward' not in vars(model)
     attachment, found = attach(model, on_error='skip')

@@ -1,10 +1,17 @@
 """YAML configurations whose bases are found from anywhere, and the section EXPLAINER."""
 
-import pytest
+import re
+from pathlib import Path
 
+import pytest
+import yaml
+
+from explain3d.adapters.common.frame_explainer import selection_of
 from explain3d.adapters.pcdet.config import data_path, read_config
-from explain3d.adapters.pcdet.settings import settings_of
+from explain3d.adapters.pcdet.settings import ExplainerSettings, settings_of
 from explain3d.core.errors import InputError, UnknownNameError
+from explain3d.core.targets import parse_targets
+from explain3d.methods import EXPLAINERS
 
 
 def write(path, text):
@@ -126,3 +133,22 @@ def test_unknown_keys_and_values_of_the_wrong_kind():
         settings_of({'EXPLAINER': {'TARGET': 'all'}})
     with pytest.raises(InputError, match=r'EXPLAINER.SELECT is 0.3: expected a mapping'):
         settings_of({'EXPLAINER': {'SELECT': 0.3}})
+
+
+SHIPPED = sorted((Path(__file__).parents[3] / 'configs' / 'pcdet').glob('ffam_*.yaml'))
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_explainers_of_the_configurations_that_ship_build(path):
+    settings = settings_of(yaml.safe_load(path.read_text()))
+    assert EXPLAINERS.build(settings.explainer).layer == 'stride4'
+    assert parse_targets(settings.targets)
+    assert selection_of(settings.select).score_thr == 0.3
+
+
+def test_the_yaml_of_the_documentation_is_a_section():
+    page = (Path(__file__).parents[3] / 'docs' / 'openpcdet.md').read_text()
+    settings = settings_of(yaml.safe_load(re.search(r'```yaml\n(.*?)```', page, re.DOTALL)[1]))
+    assert EXPLAINERS.build(settings.explainer).settings()['rank'] == 16
+    for name in re.findall(r'^\| `([A-Z_]+)` \|', page, re.MULTILINE):
+        assert name.lower() in ExplainerSettings.__dataclass_fields__

@@ -58,12 +58,12 @@ def require_leaf(leaf: Leaf, layer: LayerInfo, head: str) -> None:
 
 
 def require_dependence(attributes: dict[str, Tensor], layer: LayerInfo, head: str) -> None:
-    """Refuses attributes that have no graph.
+    """Refuses a layer on which no attribute depends; targets tell which of them they need.
 
     Raises:
-        NotApplicableError: If one has none.
+        NotApplicableError: If none has a graph.
     """
-    if not all(value.requires_grad for value in attributes.values()):
+    if not any(value.requires_grad for value in attributes.values()):
         raise NotApplicableError(
             f'The outputs of {head!r} do not depend on layer {layer.name!r} '
             'through differentiable operations: choose another layer.'

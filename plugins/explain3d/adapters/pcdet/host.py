@@ -21,7 +21,7 @@ class HostError(NotApplicableError):
     """OpenPCDet is missing, too old or not built."""
 
 
-def test_script(root: str | os.PathLike | None = None) -> Path:
+def find_script(root: str | os.PathLike | None = None) -> Path:
     """Returns OpenPCDet's ``tools/test.py``.
 
     Args:

@@ -22,7 +22,7 @@ from .checkpoints import checked_loading
 from .config import data_path, read_config
 from .cpu import cpu_mode
 from .evaluation import explained
-from .host import HostError, checked_script, import_host, test_script
+from .host import HostError, checked_script, find_script, import_host
 from .settings import SECTION, settings_of
 
 _USAGE = (
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _report(lambda: run(checked_script(args.script), rest, **_options(args)))
 
 
-def test_tool(argv: Sequence[str]) -> None:
+def run_tool(argv: Sequence[str]) -> None:
     """The command ``tools/test.py CONFIG.yaml CHECKPOINT``: the same with fewer words."""
     usage = 'tools/test.py CONFIG.yaml [CHECKPOINT] [options]; no checkpoint with --eval_all'
     parser = _parser('Tests, and explains, a 3D detector of OpenPCDet.', usage)
@@ -50,7 +50,7 @@ def test_tool(argv: Sequence[str]) -> None:
     if not 1 <= len(files) <= 2:
         parser.error(f'expected a configuration and a checkpoint in front, received {files}')
     rest = [*itertools.chain(*zip(('--cfg_file', '--ckpt'), map(str, files), strict=False)), *rest]
-    _report(lambda: run(test_script(args.pcdet), rest, **_options(args)))
+    _report(lambda: run(find_script(args.pcdet), rest, **_options(args)))
 
 
 def _parser(description: str, usage: str | None = None) -> argparse.ArgumentParser:
@@ -116,7 +116,7 @@ def run(
         InputError: If the configuration, checkpoint or data set is not there.
     """
     script = checked_script(script)
-    _require_files(argv)
+    config, argv = _files(argv)
     if device == 'cuda' and not torch.cuda.is_available():
         raise HostError(
             'There is no CUDA device: expected one, or --device cpu, which runs OpenPCDet with '
@@ -127,12 +127,19 @@ def run(
         if device == 'cpu':
             stack.enter_context(cpu_mode())
         stack.enter_context(_as_script(script, argv))
-        stack.enter_context(_prepared(script, device == 'cpu', out_dir, explain))
+        stack.enter_context(_prepared(script, config, device == 'cpu', out_dir, explain))
         runpy.run_path(str(script), run_name='__main__')
 
 
-def _require_files(argv: Sequence[str]) -> None:
-    """Refuses missing files, for which the script has no message."""
+def _files(argv: Sequence[str]) -> tuple[Path, list[str]]:
+    """Returns the configuration's path, and the arguments with a name in its place.
+
+    OpenPCDet calls its folder of results after the path as it is given, an absolute one in full:
+    in the place of one that is not below the working directory there is a short one.
+
+    Raises:
+        InputError: If a file is missing, for which the script has no message.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--cfg_file')
     parser.add_argument('--ckpt')
@@ -141,13 +148,28 @@ def _require_files(argv: Sequence[str]) -> None:
     args, _ = parser.parse_known_args(argv[:end])
     if args.cfg_file is None:
         raise InputError('Expected a configuration, received none: add --cfg_file CONFIG.yaml.')
-    if args.eval_all:
-        return
-    if args.ckpt is None or not Path(args.ckpt).is_file():
+    if not args.eval_all and (args.ckpt is None or not Path(args.ckpt).is_file()):
         raise InputError(
             f'Expected a checkpoint, received {args.ckpt!r}, which is no file: add --ckpt '
             'CHECKPOINT.pth, or --eval_all with --ckpt_dir.'
         )
+    path = Path(args.cfg_file)
+    if not path.is_absolute() and '..' not in path.parts:
+        return path, list(argv)
+    short = f'configs/{path.resolve().parent.name}/{path.name}'
+    return path, ['--cfg_file', short, *_without(argv[:end], '--cfg_file'), *argv[end:]]
+
+
+def _without(argv: Sequence[str], option: str) -> list[str]:
+    """Returns the arguments without an option and its value."""
+    left = iter(argv)
+    kept = []
+    for argument in left:
+        if argument == option:
+            next(left, None)
+        elif not argument.startswith(option + '='):
+            kept.append(argument)
+    return kept
 
 
 @contextmanager
@@ -168,7 +190,9 @@ def _as_script(script: Path, argv: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _prepared(script: Path, on_cpu: bool, out_dir: str | None, explain: bool) -> Iterator[None]:
+def _prepared(
+    script: Path, path: Path, on_cpu: bool, out_dir: str | None, explain: bool
+) -> Iterator[None]:
     """Puts our functions into the places through which the script calls OpenPCDet's."""
     template = import_host(script, on_cpu)
     config = importlib.import_module('pcdet.config')
@@ -177,7 +201,7 @@ def _prepared(script: Path, on_cpu: bool, out_dir: str | None, explain: bool) ->
     tools = script.parent
 
     def cfg_from_yaml_file(cfg_file: str, cfg: Any) -> Any:
-        content = read_config(cfg_file, tools)
+        content = read_config(path, tools)
         if explain:
             settings_of(content)  # What is wrong with it is told before any data are read.
         return config.merge_new_config(config=cfg, new_config=content)

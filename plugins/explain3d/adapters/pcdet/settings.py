@@ -14,7 +14,9 @@ SECTION = 'EXPLAINER'
 
 @dataclass(frozen=True)
 class ExplainerSettings:
-    """What a test run explains, and where it goes. In YAML the keys are in capitals::
+    """What a test run explains, and where it goes.
+
+    In YAML the keys are in capitals::
 
         EXPLAINER:
             METHOD: FFAM

@@ -1,0 +1,296 @@
+"""OpenPCDet's own test script with an explainer attached: results, files, mistakes."""
+
+import logging
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from explain3d.adapters.pcdet import launcher
+from explain3d.adapters.pcdet.host import HostError, checked_script, find_script
+from explain3d.core.errors import CheckpointMismatchError, InputError, UnknownNameError
+from explain3d.core.results import ResultStore
+from tests.helpers.pcdet_host import find_host
+
+ROOT = Path(__file__).parents[3]
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+EXPLAINER = {
+    'METHOD': 'ODAM',
+    'ARGS': {'LAYER': 'stride4'},
+    'TARGETS': ['score'],
+    'SELECT': {'SCORE_THR': 0.2, 'TOP_N': 2},
+    'INTERVAL': 1,
+}
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory):
+    """A copy of the host, for what it writes into its own folder."""
+    root = tmp_path_factory.mktemp('checkout')
+    for part in ('pcdet', 'tools'):
+        shutil.copytree(find_host().root / part, root / part)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, pcdet_kitti, converted):
+    """Configurations with and without an explainer, and weights."""
+    folder = tmp_path_factory.mktemp('run')
+    write(folder / 'plain.yaml', pcdet_kitti)
+    write(folder / 'odam.yaml', pcdet_kitti, EXPLAINER)
+    for name in ('second', 'centerpoint'):
+        shutil.copy(converted(f'{name}_small_miniworld'), folder / f'{name}.pth')
+    return folder
+
+
+def write(path, data, explainer=None, name='second'):
+    base = ROOT / 'configs' / 'pcdet' / f'{name}_small_miniworld.yaml'
+    content = {'_BASE_CONFIG_': str(base), 'DATA_CONFIG': {'DATA_PATH': str(data)}}
+    if explainer is not None:
+        content['EXPLAINER'] = explainer
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(checkout, folder, config='odam.yaml', *options, ckpt='second.pth', **settings):
+    """Runs the script in this process; returns its results and what it logged of them."""
+    tag = Path(config).stem
+    arguments = ['--cfg_file', str(folder / config), '--ckpt', str(folder / ckpt)]
+    arguments += ['--workers', '0', '--extra_tag', tag, *options]
+    launcher.run(checkout / 'tools/test.py', arguments, DEVICE, **settings)
+    return results(checkout, tag)
+
+
+def results(checkout, tag):
+    """The detections of a run, and the lines of its log that have metrics."""
+    (found,) = (checkout / 'output').glob(f'**/{tag}/eval/**/result.pkl')
+    annotations = pickle.loads(found.read_bytes())
+    log = max(found.parent.glob('log_eval_*.txt'), key=os.path.getmtime).read_text()
+    lines = [re.sub(r'^[\d\- :,]+INFO  ', '', line) for line in log.splitlines()]
+    return found.parent, annotations, [x for x in lines if re.search(r'AP|recall.r|objects', x)]
+
+
+def assert_same(a, b):
+    assert len(a) == len(b) == 2
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys()
+        for key in x:
+            assert np.array_equal(x[key], y[key]), key
+
+
+@pytest.fixture(scope='module')
+def reference(checkout, folder):
+    """What the run with the explainer leaves."""
+    return run(checkout, folder, 'odam.yaml', '--batch_size', '2')
+
+
+def test_results_and_metrics_are_those_without_an_explainer(checkout, folder, reference):
+    _, annotations, metrics = reference
+    plain = run(checkout, folder, 'plain.yaml', '--batch_size', '2', explain=False)
+    assert_same(annotations, plain[1])
+    assert metrics == plain[2]
+    assert any(re.search(r'recall.rcnn', line) for line in metrics)
+    assert sum(len(frame['name']) for frame in annotations)
+
+
+def test_every_frame_has_its_file(reference):
+    place, annotations, _ = reference
+    store = ResultStore(place / 'explanations')
+    names = sorted(p.stem for p in (place / 'explanations').glob('*.npz'))
+    assert names == sorted(frame['frame_id'] for frame in annotations)
+    found = store.load(names[0])
+    assert found.frame_id == names[0]
+    assert found.saliency.any()
+    assert found.detections.class_names == ('Pedestrian', 'Cyclist', 'Car')
+    assert found.ground_truth is not None
+
+
+def test_the_folder_of_results_is_called_after_the_configuration(checkout, folder, reference):
+    expected = checkout / 'output' / folder.name / 'odam' / 'odam' / 'eval'
+    assert expected in reference[0].parents
+
+
+def test_another_folder_and_options_of_the_script(checkout, folder, tmp_path):
+    write(tmp_path / 'moved.yaml', 'nowhere', EXPLAINER)
+    data = yaml.safe_load((folder / 'odam.yaml').read_text())['DATA_CONFIG']['DATA_PATH']
+    shutil.copy(folder / 'second.pth', tmp_path)
+    place, _, _ = run(
+        checkout, tmp_path, 'moved.yaml', '--eval_tag', 'mine', '--save_to_file', '--set',
+        'DATA_CONFIG.DATA_PATH', data, 'EXPLAINER.TARGETS', "['score', 'yaw']",
+        out_dir=str(tmp_path / 'out'),
+    )  # fmt: skip
+    assert place.name == 'mine'
+    assert sorted(p.suffix for p in (place / 'final_result/data').glob('*')) == ['.txt', '.txt']
+    (one, _) = sorted((tmp_path / 'out').glob('*.npz'))
+    assert ResultStore(tmp_path / 'out').load(one.stem).targets == ('score', 'yaw')
+
+
+def test_what_was_changed_is_put_back(checkout, folder, reference):
+    before = sys.argv[:], sys.path[:], logging.Logger.manager.disable
+    modules = {name for name in sys.modules if name.split('.')[0] in ('pcdet', 'eval_utils')}
+    with pytest.raises(InputError, match='nowhere'):
+        run(checkout, folder, 'odam.yaml', '--set', 'DATA_CONFIG.DATA_PATH', 'nowhere')
+    assert before == (sys.argv, sys.path, logging.Logger.manager.disable)
+    after = {name for name in sys.modules if name.split('.')[0] in ('pcdet', 'eval_utils')}
+    assert after == modules
+
+
+def test_the_command_of_the_tool(checkout, folder, reference, monkeypatch):
+    monkeypatch.setenv('PCDET_ROOT', str(checkout))
+    calls = []
+    monkeypatch.setattr(launcher, 'run', lambda *args, **kwargs: calls.append((args, kwargs)))
+    launcher.run_tool(
+        [
+            'c.yaml',
+            'w.pth',
+            '--device',
+            'cpu',
+            '--launcher',
+            'pytorch',
+            '--out-dir',
+            'o',
+            '--workers',
+            '2',
+            '--set',
+            'A',
+            '--device',
+        ]
+    )
+    launcher.run_tool(['c.yaml', '--eval_all', '--no-explainer', '--pcdet', str(checkout)])
+    launcher.main([str(checkout / 'tools/test.py'), '--cfg_file', 'c.yaml', '--out-dir=o'])
+    script = checkout / 'tools/test.py'
+    first = '--cfg_file c.yaml --ckpt w.pth --launcher pytorch --workers 2 --set A --device'
+    assert calls == [
+        ((script, first.split()), dict(device='cpu', out_dir='o', explain=True)),
+        ((script, ['--cfg_file', 'c.yaml', '--eval_all']),
+         dict(device='cuda', out_dir=None, explain=False)),
+        ((script, ['--cfg_file', 'c.yaml']), dict(device='cuda', out_dir='o', explain=True)),
+    ]  # fmt: skip
+
+
+def test_errors_end_the_command_with_their_message(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match='HostError: .*is not the test script of an OpenPCDet'):
+        launcher.main([str(tmp_path / 'test.py'), '--cfg_file', 'c.yaml'])
+
+
+@pytest.mark.parametrize(
+    ('config', 'options', 'ckpt', 'error', 'message'),
+    [
+        ('plain.yaml', [], 'second.pth', InputError, 'no section EXPLAINER'),
+        ('gone.yaml', [], 'second.pth', InputError, 'No configuration .*gone.yaml'),
+        ('odam.yaml', [], 'gone.pth', InputError, 'Expected a checkpoint, received .*gone.pth'),
+        ('odam.yaml', [], 'centerpoint.pth', CheckpointMismatchError, 'does not fit SECONDNet'),
+        ('odam.yaml', ['EXPLAINER.ARGS.LAYER', 'stride3'], 'second.pth', UnknownNameError,
+         "Unknown layer 'stride3'.*'stride4'"),
+        ('odam.yaml', ['EXPLAINER.METHOD', 'FAM'], 'second.pth', UnknownNameError, 'FFAM'),
+        ('odam.yaml', ['DATA_CONFIG.DATA_PATH', '../data/waymo'], 'second.pth', InputError,
+         r"'../data/waymo' \(DATA_CONFIG.DATA_PATH\) is not there"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(checkout, folder, config, options, ckpt, error, message):
+    options = ['--set', *options] if options else []
+    with pytest.raises(error, match=message):
+        run(checkout, folder, config, *options, ckpt=ckpt)
+
+
+def test_the_check_of_the_checkpoint_can_be_left_out(checkout, folder, tmp_path, pcdet_kitti):
+    write(folder / 'unchecked.yaml', pcdet_kitti, {**EXPLAINER, 'CHECK_CHECKPOINT': False})
+    weights = torch.load(folder / 'second.pth')
+    del weights['model_state']['dense_head.conv_dir_cls.bias']
+    torch.save(weights, folder / 'partial.pth')
+    with pytest.raises(CheckpointMismatchError, match=r'1 missing \(dense_head.conv_dir_cls.bias'):
+        run(checkout, folder, 'odam.yaml', ckpt='partial.pth')
+    place, _, _ = run(checkout, folder, 'unchecked.yaml', ckpt='partial.pth')
+    assert len(list((place / 'explanations').glob('*.npz'))) == 2
+
+
+def fake_checkout(root, init='', **files):
+    for name, text in {
+        'tools/test.py': '', 'tools/eval_utils/eval_utils.py': '', 'pcdet/__init__.py': init,
+        'pcdet/models/__init__.py': '', 'pcdet/ops/__init__.py': '', **files,
+    }.items():  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / 'c.yaml').write_text('EXPLAINER: {}\n')
+    torch.save({}, root / 'w.pth')
+    return [
+        str(root / 'tools/test.py'),
+        ['--cfg_file', f'{root}/c.yaml', '--ckpt', f'{root}/w.pth'],
+    ]
+
+
+def test_an_old_checkout_is_told(tmp_path):
+    files = {'pcdet/models/detectors/__init__.py': "__all__ = ['PVRCNN']\n"}
+    with pytest.raises(HostError, match='is too old: expected OpenPCDet 0.5.2 or later'):
+        launcher.run(*fake_checkout(tmp_path, **files), device='cpu')
+
+
+def test_a_checkout_without_its_operators_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    for name in [n for n in sys.modules if n.split('.')[0] == 'pcdet']:
+        monkeypatch.delitem(sys.modules, name)
+    try:
+        with pytest.raises(HostError, match='is not built: pcdet.version does not import'):
+            launcher.run(*fake_checkout(tmp_path), device='cuda')
+    finally:
+        for name in [n for n in sys.modules if n.split('.')[0] == 'pcdet']:
+            del sys.modules[name]
+
+
+def test_no_cuda_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(HostError, match='no CUDA device: expected one, or --device cpu'):
+        launcher.run(*fake_checkout(tmp_path), device='cuda')
+
+
+def test_no_checkout_is_told(monkeypatch, tmp_path):
+    monkeypatch.delenv('PCDET_ROOT', raising=False)
+    monkeypatch.setattr('explain3d.adapters.pcdet.host._installed', lambda: None)
+    with pytest.raises(
+        HostError, match='not installed, and nothing says where it is: .*PCDET_ROOT'
+    ):
+        find_script()
+    with pytest.raises(HostError, match='is not the test script of an OpenPCDet checkout'):
+        find_script(tmp_path)
+    with pytest.raises(HostError, match=r'Clone https://github.com/open-mmlab/OpenPCDet'):
+        checked_script(ROOT / 'tools' / 'test.py')
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same(checkout, folder, reference):
+    """Through dist_test.sh, with gloo; the stock script divides by the number of devices."""
+    if torch.cuda.is_available():
+        pytest.skip('meant for machines without CUDA')
+    environment = {
+        **os.environ,
+        'PYTHON': sys.executable,
+        'PORT': '29556',
+        'OMP_NUM_THREADS': '1',
+        'PCDET_ROOT': str(checkout),
+        'PYTHONPATH': os.pathsep.join([str(ROOT / 'plugins'), os.environ.get('PYTHONPATH', '')]),
+    }
+    command = [ROOT / 'tools/dist_test.sh', folder / 'odam.yaml', folder / 'second.pth', '2']
+    options = ['--device', 'cpu', '--workers', '0', '--extra_tag', 'two', '--batch_size', '2']
+    done = subprocess.run(
+        [*map(str, command), *options], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    place, annotations, metrics = results(checkout, 'two')
+    assert_same(annotations, reference[1])
+    assert metrics == reference[2]
+    assert 'Explained: 2 frames, 4 detections' in done.stdout + done.stderr
+    own, other = (p / 'explanations' for p in (reference[0], place))
+    names = sorted(p.name for p in own.glob('*.npz'))
+    assert names == sorted(p.name for p in other.glob('*.npz'))
+    for name in names:
+        a, b = (ResultStore(p).load(Path(name).stem) for p in (own, other))
+        torch.testing.assert_close(a.saliency, b.saliency, rtol=1e-4, atol=1e-6)
