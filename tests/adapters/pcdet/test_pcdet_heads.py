@@ -21,7 +21,7 @@ CLASSES = [[0, 2], [1]]
 
 
 def rand(*shape):
-    return torch.randn(*shape, requires_grad=True)
+    return torch.randn(*shape)
 
 
 def sigmoid(x):
@@ -172,7 +172,7 @@ def test_separate_anchor_heads_know_some_classes():
 
 
 def test_conventions_final_boxes_and_batch_predictions():
-    boxes, scores = rand(4, 9), torch.rand(4, requires_grad=True)
+    boxes, scores = rand(4, 9), torch.rand(4)
     final = {'pred_boxes': boxes, 'pred_scores': scores, 'pred_labels': torch.tensor([1, 3, 3, 2])}
     candidates = ConventionCandidates(nn.Identity(), {'final_box_dicts': [final]})
     assert candidates.of_label(2).tolist() == [1, 2]

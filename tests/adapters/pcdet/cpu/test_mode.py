@@ -55,7 +55,10 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(packages.importlib.util, 'find_spec', find_spec)
     monkeypatch.setattr(packages, 'imports', lambda name: name not in ABSENT)
     monkeypatch.setattr('explain3d.adapters.pcdet.cpu.mode.imports', lambda n: n not in ABSENT)
-    return tmp_path
+    yield tmp_path
+    # What a test imported outside of the mode: later ones would take this package for OpenPCDet.
+    for name in [n for n in sys.modules if n.partition('.')[0] == 'pcdet']:
+        del sys.modules[name]
 
 
 def state():
