@@ -21,7 +21,7 @@ SHORT = dict(
         encoder_paddings=((1,), (1,), (1,), ((0, 1, 1),)),
     ),
 )
-REGIONS = [Region(2.0, -5.0, 0.5, 0), Region(11.0, 5.0, 0.7, 2)]
+REGIONS = [Region(2.0, -5.0, 0.9, 0), Region(11.0, 5.0, 0.9, 2)]
 
 
 def short_second():
@@ -84,7 +84,7 @@ def test_a_window_is_smaller_than_the_frame_and_counts_as_that():
 def test_nothing_outside_of_the_reach_changes_a_candidate(model):
     cloud = torch.from_numpy(tiny.cloud(3))
     box = MMDet3DBlackBox(model, windows=False)
-    region = Region(1.0, -5.5, 0.6, 0)
+    region = Region(1.5, -5.0, 1.0, 0)
     before = box.candidates_in([cloud], [region], 0.0, cloud)
     reach = box.reach()
     near = (cloud[:, 0] - region.x).abs() <= region.radius + reach[0]

@@ -68,25 +68,6 @@ class Candidates(ABC):
         return self.logits(index, label).sigmoid()
 
 
-def rebuild(candidates: Candidates, detections: Detections, frame_id: str) -> dict[str, Tensor]:
-    """Returns the attributes of detections with a graph.
-
-    Args:
-        candidates: All candidates of the frame.
-        detections: K detections of the same frame; scores in [0, 1].
-        frame_id: For messages.
-
-    Returns:
-        The (K,) tensors ``x``, ``y``, ``z`` (geometric centre), ``l``, ``w``, ``h``, ``yaw``,
-        ``score`` and ``logit``.
-
-    Raises:
-        InputError: If a detection is none of the candidates.
-    """
-    index = identify(candidates, detections, frame_id)
-    return attributes_of(candidates, index, detections.labels)
-
-
 def attributes_of(candidates: Candidates, index: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Returns the attributes of candidates ``index``, (K,), as detections of ``labels``, (K,)."""
     boxes = full_precision(candidates.boxes(index))

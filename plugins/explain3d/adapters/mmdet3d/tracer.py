@@ -12,8 +12,9 @@ from ...core.capture import Leaf, leaf_at
 from ...core.errors import NotApplicableError
 from ...core.session import frozen_evaluation, overridden
 from ...core.structures import Detections, Trace
-from ..common.candidates import Candidates, attributes_of, identify
+from ..common.candidates import Candidates
 from ..common.layers import LayerInfo, find_layer
+from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
 from .black_box import black_box_of
@@ -66,21 +67,12 @@ class Tracer:
             InputError: If a detection is none of the candidates of the second pass.
             NotApplicableError: If the layer does not run, or the detections do not depend on it.
         """
-        index: list[Tensor] = []
-
-        def read(candidates: Candidates) -> dict[str, Tensor]:
-            if not index:
-                index.append(identify(candidates, detections, frame_id))
-            return attributes_of(candidates, index[0], detections.labels)
-
-        def again(value: Tensor | None = None) -> tuple[Leaf, dict[str, Tensor]]:
-            return self._pass(predict, inputs, sample, read, value)
-
-        def replay(value: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-            leaf, attributes = again(value)
-            return leaf.tensor, attributes
-
-        leaf, attributes = again()
+        replay = Replays(
+            lambda read, value: self._pass(predict, inputs, sample, read, value),
+            detections,
+            frame_id,
+        )
+        leaf, attributes = replay.first()
         require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, inputs.get('voxels', {}).get('coors'))
         return Trace(
@@ -100,7 +92,7 @@ class Tracer:
         predict: Callable[[dict, list], Any],
         inputs: dict,
         sample: Any,
-        read: Callable[[Candidates], dict[str, Tensor]],
+        read: Read,
         value: Tensor | None,
     ) -> tuple[Leaf, dict[str, Tensor]]:
         """Runs the frame with a graph from the layer on; ``value`` stands in for its features."""

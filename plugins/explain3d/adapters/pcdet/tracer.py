@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from ...core.capture import leaf_at
+from ...core.capture import Leaf, leaf_at
 from ...core.errors import NotApplicableError
 from ...core.session import frozen_evaluation, overridden
 from ...core.structures import Detections, Trace
-from ..common.candidates import Candidates, rebuild
+from ..common.candidates import Candidates
 from ..common.frames import Frame
 from ..common.layers import LayerInfo, find_layer
+from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
 from .detector import forgotten, head_of
@@ -67,18 +68,15 @@ class Tracer:
             InputError: If a detection is none of the candidates of the second pass.
             NotApplicableError: If the layer does not run, or the detections do not depend on it.
         """
-        with (
-            frozen_evaluation(self.model),
-            forgotten(self.model),
-            differentiable_sparse_convolutions(self.model),
-            proposals_of(self.model, self.through_proposals),
-            leaf_at(self.module, self.layer.name, self.layer.key) as leaf,
-        ):
-            candidates, batch = self._run(predict, dict(frame.inputs))
-            require_leaf(leaf, self.layer, self.head_path)
-            attributes = rebuild(candidates, detections, frame.frame_id)
+        batches: list[dict] = []
+        replay = Replays(
+            lambda read, value: self._pass(predict, frame, read, value, batches),
+            detections,
+            frame.frame_id,
+        )
+        leaf, attributes = replay.first()
         require_dependence(attributes, self.layer, self.head_path)
-        features, rows = layer_rows(self.layer, leaf, input_coords(batch, self.layer.key))
+        features, rows = layer_rows(self.layer, leaf, input_coords(batches[0], self.layer.key))
         return Trace(
             points=frame.points,
             features=features,
@@ -87,7 +85,33 @@ class Tracer:
             leaf=leaf.tensor,
             rows=rows,
             frame_id=frame.frame_id,
+            replay=replay,
         )
+
+    def _pass(
+        self,
+        predict: Callable[[dict], Any],
+        frame: Frame,
+        read: Read,
+        value: Tensor | None,
+        batches: list[dict],
+    ) -> tuple[Leaf, dict[str, Tensor]]:
+        """Runs the frame with a graph from the layer on; ``value`` stands in for its features.
+
+        What the host's dictionary held at the head is left in ``batches``.
+        """
+        inputs = {k: v.clone() if isinstance(v, Tensor) else v for k, v in frame.inputs.items()}
+        with (
+            frozen_evaluation(self.model),
+            forgotten(self.model),
+            differentiable_sparse_convolutions(self.model),
+            proposals_of(self.model, self.through_proposals),
+            leaf_at(self.module, self.layer.name, self.layer.key, value) as leaf,
+        ):
+            candidates, batch = self._run(predict, inputs)
+            require_leaf(leaf, self.layer, self.head_path)
+            batches[:] = [batch]
+            return leaf, read(candidates)
 
     def _run(self, predict: Callable[[dict], Any], inputs: dict) -> tuple[Candidates, dict]:
         """Runs the detector up to the point at which the head has the raw outputs."""
