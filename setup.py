@@ -64,7 +64,15 @@ setup(
         'mini': MINI,
         'nuscenes': ['nuscenes-devkit>=1.1.11'],
         'waymo': ['waymo-open-dataset-tf-2-12-0'],
-        'dev': [*MINI, 'pytest>=8', 'hypothesis>=6', 'ruff>=0.6', 'scikit-learn', 'shapely'],
+        'dev': [
+            *MINI,
+            'pytest>=8',
+            'pytest-xdist>=3',
+            'hypothesis>=6',
+            'ruff>=0.6',
+            'scikit-learn',
+            'shapely',
+        ],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

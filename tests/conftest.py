@@ -1,6 +1,7 @@
 """Data that several tests need: a few frames of the mini world, and real ones where there are."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: The first validation frame of the mini world: the shipped weights have not seen it.
 FIRST_VALIDATION_FRAME = 200
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_asked_for():
+    """numba raises torch's number of threads in passing: on few cores they wait for each other."""
+    torch = sys.modules.get('torch')
+    asked = os.environ.get('OMP_NUM_THREADS')
+    if torch is not None and asked is not None:
+        torch.set_num_threads(int(asked))
 
 
 @pytest.fixture(scope='session')

@@ -59,6 +59,7 @@ def test_the_metric_of_the_page_on_extending_works(monkeypatch, explanation):
     pytest.importorskip('mmengine')
     from explain3d.registry import METRICS
 
+    METRICS.import_from_location()  # What it imports by itself would go with the patch.
     monkeypatch.setattr(METRICS, '_module_dict', dict(METRICS._module_dict))
     exec(examples('docs/extending.md')[-1], {})
     metric = METRICS.build(dict(type='explain3d.SaliencyMass'))
