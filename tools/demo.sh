@@ -15,6 +15,7 @@ data="data/mini_kitti_demo_$frames"
 mkdir -p data outputs
 python=.venv/bin/python
 scene="data/mini_nuscenes_demo_$frames"
+cores="$(getconf _NPROCESSORS_ONLN)"  # nproc would answer OMP_NUM_THREADS.
 # Small tensors: more threads of torch cost more than they bring, far more on a busy machine.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export PYTHONWARNINGS=ignore EXPLAIN3D_MINI_DATA="$data" EXPLAIN3D_MINI_NUSCENES="$scene"
@@ -29,7 +30,7 @@ logged() {  # LOG COMMAND...: the log's end if it fails
 
 say "1/5 simulating $frames frames into $data"
 logged "$data.log" "$python" tools/make_mini_dataset.py kitti --out "$data" \
-    --first-frame "$first" --frames "$frames" --val-frames "$frames" --workers "$(nproc)" \
+    --first-frame "$first" --frames "$frames" --val-frames "$frames" --workers "$cores" \
     --mmdet3d-infos
 
 step=2
@@ -46,7 +47,7 @@ done
 
 say "4/5 simulating a drive of $frames keyframes with cameras, radars and a LiDAR into $scene"
 logged "$scene.log" "$python" tools/make_mini_dataset.py nuscenes --out "$scene" \
-    --scenes-train 0 --scenes-val 1 --scenes-test 0 --keyframes "$frames" --workers "$(nproc)" \
+    --scenes-train 0 --scenes-val 1 --scenes-test 0 --keyframes "$frames" --workers "$cores" \
     --mmdet3d-infos
 logged "$scene.log" "$python" tools/add_bev_infos.py "$scene" --infos nuscenes_infos_val.pkl
 

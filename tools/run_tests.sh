@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup_env.sh
 # Small tensors: two threads of torch on two cores cost more than they bring.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-cores="$(nproc)"
+cores="$(getconf _NPROCESSORS_ONLN)"  # nproc would answer OMP_NUM_THREADS.
 jobs="${EXPLAIN3D_TEST_JOBS:-$(( cores < 4 ? cores : 4 ))}"
 # A file's tests stay together: they share what is costly to make.
 echo "[tests] python -m pytest -n $jobs --dist loadfile $*"
