@@ -64,6 +64,11 @@ class ReachProbe:
         found = [self._of_one(item) for item in _tensors(value)]
         return _farthest(found) if found else self._largest
 
+    def restart(self) -> None:
+        """Counts from here on: what there is now looks at itself only, and has the finest grid."""
+        self._known.clear()
+        self._largest, self.coarsest = (0.0, 0.0), 1.0
+
     def forget(self) -> None:
         """Lets go of the pass's tensors, which are kept so that no two have one identity."""
         self._known.clear()
