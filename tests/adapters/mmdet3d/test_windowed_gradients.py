@@ -47,8 +47,8 @@ class Scene:
         self.model.double()
         torch.manual_seed(1)
         low, high = torch.tensor([0, -25.6, -2.5]), torch.tensor([51.2, 25.6, 0.5])
-        points = low + torch.rand(3000, 3) * (high - low)
-        points = torch.cat([points, torch.rand(3000, 1)], 1).double()
+        points = low + torch.rand(1500, 3) * (high - low)
+        points = torch.cat([points, torch.rand(1500, 1)], 1).double()
         with torch.no_grad():
             data = self.model.data_preprocessor(tiny.batch(points.float()), False)
         self.frame = one_frame(data['inputs'], 0, 1)
@@ -57,7 +57,7 @@ class Scene:
         self.sample = data['data_samples'][0]
         self.tracer = Tracer(self.model, layer)
 
-    def detections(self, count=12, stride=None):
+    def detections(self, count=7, stride=None):
         """Candidates at the map's first cell, at its last, and in between."""
         with torch.no_grad():
             candidates = self.tracer._run(self.model.predict, self.frame, self.sample)
@@ -76,7 +76,7 @@ class Scene:
 
 
 def compare(trace):
-    targets = parse_targets(['all', 'all_abs', 'logit'])
+    targets = parse_targets(['all', 'yaw'])
     found = reduce_gradients(trace, targets)
     for name, expected in reduce_gradients(replace(trace, gradients=None), targets).items():
         assert (expected.amax(1) > 0).all()
@@ -90,20 +90,21 @@ def compare(trace):
         ('second', 'stride8'),
         ('second', 'bev'),
         ('second', 'neck'),
-        ('centerpoint_voxel', 'stride4'),
+        ('centerpoint_voxel', 'pts_middle_encoder.conv_out'),
         ('centerpoint_voxel', 'neck'),
     ],
 )
 def test_windows_give_the_gradients_of_the_frame(name, layer):
     trace = Scene(name, layer).trace()
     assert trace.gradients is not None
-    assert sorted(trace.gradients.order) == list(range(12))
+    assert sorted(trace.gradients.order) == list(range(7))
     compare(trace)
     assert not trace.gradients._failed
 
 
 def test_several_detections_share_a_pass():
-    trace = Scene().trace(Scene().detections(6, stride=40))
+    scene = Scene()
+    trace = scene.trace(scene.detections(6, stride=40))
     assert len(trace.gradients._batches) < 6
 
 

@@ -33,6 +33,8 @@ _LOG = logging.getLogger('explain3d')
 _LARGEST_PART = 0.5
 #: Windows of a batch together are at most as large as so many frames.
 _BATCH = 1.0
+#: A map below the layer that is cut has a multiple of so many cells: strides must divide it.
+_DIVISOR = 16
 #: How far a window's values may be from the frame's, relative to 1 + |value|: rounding is below.
 _TOLERANCE = 1e-3
 
@@ -404,7 +406,7 @@ def _cropping(height: int, width: int, shape: Sequence[int]) -> Callable:
         if not isinstance(output, Tensor):
             return output
         sizes = [
-            -(-full * part // whole)
+            -(-full * part // whole // _DIVISOR) * _DIVISOR
             for full, part, whole in zip(output.shape[2:], (height, width), shape, strict=True)
         ]
         return output[:, :, : sizes[0], : sizes[1]]
