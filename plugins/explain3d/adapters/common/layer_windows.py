@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.capture import Leaf, is_sparse
 from ...core.reach import ReachProbe, grid_of
+from ...core.receptive_field import Grid
+from .trimmed import can_be_trimmed
 
 #: A range of cells, the last one excluded.
 Span = tuple[int, int]
@@ -48,9 +51,39 @@ class AxisWindows:
             return first, first + self.size
         return max(self.cells - self.size, 0) // self.step * self.step, self.cells
 
+    def middle(self, cell: int) -> float:
+        """Returns where the head's ``cell`` is centred in its window, in cells of the layer."""
+        return self.offset + self.ratio * cell - self.span(cell)[0]
+
+    def bucket(self, cell: int) -> int:
+        """Tells cells apart that are at different places of their windows; mostly 0."""
+        return math.floor((self.middle(cell) - self.reach + 1) / (4 * self.step))
+
     def local(self, cell: int) -> int:
         """Returns where the head's ``cell`` is among those that its window gives."""
         return cell - round(self.span(cell)[0] / self.ratio)
+
+
+@dataclass(frozen=True)
+class AxisPart:
+    """Which of a map's cells matter for the head's cell, along one axis; in cells of the layer.
+
+    Attributes:
+        ratio: Distance between the map's cells.
+        offset: Where its cell 0 is centred, from the centre of the layer's cell 0.
+        reach: How far from the head's cell the map's cells matter, at most.
+    """
+
+    ratio: float
+    offset: float
+    reach: float
+
+    def span(self, first: float, last: float, size: int) -> Span:
+        """Returns the cells, out of ``size``, that matter for heads centred from first to last."""
+        low = math.ceil((first - self.reach - self.offset) / self.ratio)
+        high = math.floor((last + self.reach - self.offset) / self.ratio) + 1
+        low = min(max(low, 0), size)
+        return low, min(max(high, low), size)
 
 
 @dataclass(frozen=True)
@@ -60,10 +93,12 @@ class LayerWindows:
     Attributes:
         y: Along y.
         x: Along x.
+        parts: Of convolutions of the dense map: which cells of what they give matter, y and x.
     """
 
     y: AxisWindows
     x: AxisWindows
+    parts: Mapping[nn.Module, tuple[AxisPart, AxisPart]] = field(default_factory=dict)
 
     @property
     def part(self) -> float:
@@ -96,7 +131,27 @@ def windows_of(probe: ReachProbe, leaf: Leaf, outputs: list[Tensor]) -> LayerWin
     ]  # fmt: skip
     if None in axes:
         return 'the strides of layer and head do not divide each other'
-    return LayerWindows(*axes)
+    return LayerWindows(*axes, parts=_parts(probe, layer, reach))
+
+
+def _parts(
+    probe: ReachProbe, layer: Grid, reach: tuple[float, float]
+) -> dict[nn.Module, tuple[AxisPart, AxisPart]]:
+    """How far the head looks into a map is at most what it looks more than the map does."""
+    found = {}
+    for module, known in probe.dense.items():
+        if known is None or not can_be_trimmed(module):
+            continue
+        grid, looks = known
+        found[module] = tuple(
+            AxisPart(
+                grid.stride[i] / layer.stride[i],
+                (grid.center[i] - layer.center[i]) / layer.stride[i],
+                (reach[i] - looks[i]) / layer.stride[i],
+            )
+            for i in (-2, -1)
+        )
+    return found
 
 
 def _axis(

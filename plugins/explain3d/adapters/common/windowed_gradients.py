@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,11 +23,12 @@ from torch import Tensor, nn
 from ...core.capture import Leaf, exchange, is_sparse, sole_tensor
 from ...core.gradients import gradient_at
 from ...core.reach import ReachProbe
-from ...core.session import frozen_evaluation
+from ...core.session import frozen_evaluation, overridden
 from .candidates import Candidates, attributes_of
-from .layer_windows import LayerWindows, Span, is_map, windows_of
+from .layer_windows import AxisPart, LayerWindows, Span, is_map, windows_of
 from .layers import LayerInfo
 from .spconv_compat import differentiable_sparse_convolutions
+from .trimmed import size_of, trimmed
 
 _LOG = logging.getLogger('explain3d')
 #: A window that is a larger part of the map saves nothing.
@@ -225,9 +227,11 @@ class WindowedGradients:
         for k, (row, column) in enumerate(self._cells.tolist()):
             spans = windows.y.span(row), windows.x.span(column)
             size = tuple(b - a for a, b in spans)
-            groups.setdefault(size, []).append((k, spans))
+            # Windows at the ends of the map have their detections elsewhere.
+            place = windows.y.bucket(row), windows.x.bucket(column)
+            groups.setdefault((size, place), []).append((k, spans))
         area = windows.y.cells * windows.x.cells
-        for (height, width), members in groups.items():
+        for ((height, width), _), members in groups.items():
             count = max(1, int(_BATCH * area / (height * width)))
             for start in range(0, len(members), count):
                 part = members[start : start + count]
@@ -266,10 +270,34 @@ class WindowedGradients:
                 # What is below the layer runs on something as small as a window.
                 small = _cropping(height, width, self.leaf.shape[2:])
                 stack.enter_context(_hooked(passes.encoder, small))
+            for module, forward in self._trims(batch):
+                stack.enter_context(overridden(module, 'forward', forward))
             stack.enter_context(_hooked(owner.module, swap))
             raw = passes.raw([self._point[None]] * len(batch.members))
             attributes = self._decoded(raw, batch)
         return _Run(batch, leaf, attributes, places, starts, {})
+
+    def _trims(self, batch: _Batch) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
+        """Yields convolutions of the dense map, and what computes only what matters of them."""
+        windows = self._owner.windows
+        cells = self._cells[batch.members].tolist()
+        middles = [
+            [axis.middle(cell[i]) for cell in cells]
+            for i, axis in enumerate((windows.y, windows.x))
+        ]
+        ends = [(min(some), max(some)) for some in middles]
+
+        def forward(module: nn.Module, parts: Sequence[AxisPart], value: Tensor) -> Tensor:
+            sizes = size_of(module, tuple(value.shape[2:]))
+            wanted = tuple(
+                part.span(*end, size) for part, end, size in zip(parts, ends, sizes, strict=True)
+            )
+            if any(b == a for a, b in wanted):  # The layer below the explained one.
+                return type(module).forward(module, value)
+            return trimmed(module, value, wanted)
+
+        for module, parts in windows.parts.items():
+            yield module, partial(forward, module, parts)
 
     def _sparse_windows(self, batch: _Batch) -> tuple[Tensor, Callable, list[Tensor], list[int]]:
         old, indices = self._layer.output, self._layer.indices
