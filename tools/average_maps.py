@@ -85,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = args.out_dir or args.folders[0] / 'averages'
     options = dict(style=args.style, suffix=f'.{args.format}')
     if not args.compare:
-        print(write_averages(MapCollection(shares(args.folders, protocol), protocol), out, **options))
+        print(
+            write_averages(MapCollection(shares(args.folders, protocol), protocol), out, **options)
+        )
         print(f'\nWritten to {out}')
         return
     collections = {f.name: MapCollection(shares([f], protocol), protocol) for f in args.folders}

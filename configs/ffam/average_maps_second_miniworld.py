@@ -5,4 +5,10 @@ _base_ = [
     '../_base_/explainers/average_maps.py',
 ]
 load_from = 'checkpoints/second_small_miniworld.pth'
-test_evaluator = [{{_base_.val_evaluator}}, {{_base_.average_maps}}]
+test_evaluator = [
+    {{_base_.val_evaluator}},
+    dict(
+        type='explain3d.AverageMapMetric',
+        dir='work_dirs/{{fileBasenameNoExtension}}/average_maps',
+    ),
+]

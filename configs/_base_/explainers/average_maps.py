@@ -1,6 +1,7 @@
-"""FFAM of every detection above 0.3 and every attribute, and their average maps.
+"""FFAM of every detection above 0.3 and every attribute, for average maps.
 
-True and false positives are compared: no detection is left out for its rank or its match.
+True and false positives are compared: no detection is left out for its rank or its match. The
+targets are the columns of the paper's Fig. 4; Fig. 6 is of the first.
 """
 
 custom_hooks = [
@@ -11,5 +12,3 @@ custom_hooks = [
         select=dict(score_thr=0.3),
     )
 ]
-# The columns of the paper's Fig. 4 are the targets; Fig. 6 is of the first.
-average_maps = dict(type='explain3d.AverageMapMetric')

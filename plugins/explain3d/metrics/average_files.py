@@ -19,14 +19,21 @@ from .average_report import csv_text, detections_csv, markdown, plain_data
 from .average_statistics import Figure, figures
 
 _ARRAYS = ('saliency', 'points', 'objects', 'size')
+#: Detections in the columns of cells along length, width and height.
+_COLUMNS = ('columns_length', 'columns_width', 'columns_height')
 
 
-def write_tables(collection: MapCollection, folder: str | os.PathLike) -> str:
+def write_tables(
+    collection: MapCollection,
+    folder: str | os.PathLike,
+    found: Sequence[Figure] | None = None,
+) -> str:
     """Writes ``table.md``, ``table.csv``, ``table.json`` and ``detections.csv``.
 
     Args:
         collection: The shares of all frames.
         folder: Where; made if needed.
+        found: Its figures, where they are known.
 
     Returns:
         The Markdown.
@@ -34,7 +41,7 @@ def write_tables(collection: MapCollection, folder: str | os.PathLike) -> str:
     Raises:
         ResultFileError: If a file cannot be written.
     """
-    found: Sequence[Figure] = figures(collection)
+    found = figures(collection) if found is None else found
     text = markdown(collection, found)
     content = {
         'table.md': text + '\n',
@@ -87,9 +94,9 @@ def save_averages(
         'count': {which: average.count for which, average in averages.items()},
     }
     arrays = {
-        f'{which}_{name}': getattr(average, name).numpy()
+        f'{which}_{name}': value.numpy()
         for which, average in averages.items()
-        for name in _ARRAYS
+        for name, value in _arrays(average).items()
     }
     # As bytes: a text array would take four for every character.
     arrays['metadata'] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -115,6 +122,7 @@ def load_averages(path: str | os.PathLike) -> dict[str, AverageMap]:
                     targets=tuple(meta['targets']),
                     count=count,
                     weight=meta['weight'],
+                    columns=tuple(torch.from_numpy(file[f'{which}_{name}']) for name in _COLUMNS),
                     **{name: torch.from_numpy(file[f'{which}_{name}']) for name in _ARRAYS},
                 )
                 for which, count in meta['count'].items()
@@ -126,3 +134,8 @@ def load_averages(path: str | os.PathLike) -> dict[str, AverageMap]:
             f'{path} holds no average maps ({error}): expected a file that explain3d wrote. '
             'Average again.'
         ) from error
+
+
+def _arrays(average: AverageMap) -> dict[str, torch.Tensor]:
+    found = {name: getattr(average, name) for name in _ARRAYS}
+    return found | dict(zip(_COLUMNS, average.columns, strict=True))

@@ -3,85 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..core.errors import InputError
 from .average_protocol import AverageProtocol, Grid
-from .average_shares import ClassShare, FrameShare
+from .average_shares import FrameShare
+from .average_stack import Stack, stacked
 
 #: Sets of detections: true positives, false positives, and both.
 SETS = ('tp', 'fp', 'all')
-
-
-@dataclass(frozen=True)
-class Stack:
-    """K detections of one class in any number of frames, and the n cells that they have points in.
-
-    Attributes:
-        category: The class.
-        grid: Its cells.
-        frames: The frame of each detection.
-        detections: (K,) int64 its index among the frame's predictions.
-        matched: (K,) bool, whether it is a true positive; None without annotations.
-        overlaps: (K,) highest IoU with an annotated object of the class.
-        scores: (K,) scores.
-        boxes: (K, 7) predicted boxes.
-        inside: (K,) points in its box.
-        around: (K,) points in the region around it.
-        owner: (n,) which detection a cell belongs to.
-        cell: (n,) which cell.
-        points: (n,) points in it.
-        sums: (T, n) float64 sum of their saliency.
-    """
-
-    category: str
-    grid: Grid
-    frames: tuple[str, ...]
-    detections: Tensor
-    matched: Tensor | None
-    overlaps: Tensor
-    scores: Tensor
-    boxes: Tensor
-    inside: Tensor
-    around: Tensor
-    owner: Tensor
-    cell: Tensor
-    points: Tensor
-    sums: Tensor
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def only(self, keep: Tensor) -> Stack:
-        """Returns the detections that a (K,) mask keeps."""
-        new = keep.long().cumsum(0) - 1
-        cells = keep[self.owner]
-        per_detection = ('detections', 'overlaps', 'scores', 'boxes', 'inside', 'around')
-        return replace(
-            self,
-            frames=tuple(f for f, k in zip(self.frames, keep.tolist(), strict=True) if k),
-            matched=None if self.matched is None else self.matched[keep],
-            owner=new[self.owner[cells]],
-            cell=self.cell[cells],
-            points=self.points[cells],
-            sums=self.sums[:, cells],
-            **{name: getattr(self, name)[keep] for name in per_detection},
-        )
-
-    def weights(self, weight: str) -> tuple[Tensor, Tensor]:
-        """Returns what each cell of a detection adds to sum (T, n) and weight (n,) of a mean."""
-        points = self.points.double()
-        if weight == 'points':
-            return self.sums, points
-        return self.sums / points, torch.ones_like(points)
-
-    @property
-    def mean_size(self) -> Tensor:
-        """(3,) mean length, width and height, metres; NaN without detections."""
-        return self.boxes[:, 3:6].double().mean(0)
 
 
 @dataclass(frozen=True)
@@ -95,6 +28,8 @@ class AverageMap:
         saliency: (T, X, Y, Z) float64 mean saliency; NaN where there is no point.
         points: (X, Y, Z) int64 points that went in.
         objects: (X, Y, Z) int64 detections that had them.
+        columns: Three tensors like (Y, Z), (X, Z) and (X, Y): detections that have points in a
+            column of cells along the length, width and height.
         size: (3,) mean length, width and height of their boxes, metres.
         count: Detections.
         weight: How cells were averaged, see ``AverageProtocol``.
@@ -106,6 +41,7 @@ class AverageMap:
     saliency: Tensor
     points: Tensor
     objects: Tensor
+    columns: tuple[Tensor, Tensor, Tensor]
     size: Tensor
     count: int
     weight: str = 'points'
@@ -115,7 +51,7 @@ class AverageMap:
         return self.saliency[self.targets.index(target)]
 
     def seen_along(self, target: str, axis: int) -> Tensor:
-        """Returns the mean of a target's map along an axis, as all that fell into a column of cells.
+        """Returns the mean of a map along an axis, as all that fell into a column of cells.
 
         Args:
             target: Its name.
@@ -151,10 +87,22 @@ def average(stack: Stack, targets: Sequence[str], weight: str = 'points') -> Ave
         saliency=(sums / torch.where(total > 0, total, torch.nan)).view(-1, *shape),
         points=points.view(shape),
         objects=torch.bincount(stack.cell, minlength=size).view(shape),
+        columns=tuple(_detections_along(stack, axis) for axis in range(3)),
         size=stack.mean_size,
         count=len(stack),
         weight=weight,
     )
+
+
+def _detections_along(stack: Stack, axis: int) -> Tensor:
+    """Detections that have points in each column of cells along an axis."""
+    shape = [*stack.grid.shape]
+    shape[axis] = 1
+    sizes = torch.tensor(shape)
+    number = torch.arange(sizes.prod()).view(shape).expand(stack.grid.shape).flatten()
+    columns = int(sizes.prod())
+    key = (stack.owner * columns + number[stack.cell]).unique()
+    return torch.bincount(key % columns, minlength=columns).view(shape).squeeze(axis)
 
 
 class MapCollection:
@@ -225,7 +173,7 @@ class MapCollection:
             for part in share.classes
             if part.category == category
         ]
-        stack = _stacked(category, self.protocol.grid_of(category), parts, len(self.targets))
+        stack = stacked(category, self.protocol.grid_of(category), parts, len(self.targets))
         if which == 'all':
             return stack
         return stack.only(stack.matched if which == 'tp' else ~stack.matched)
@@ -233,40 +181,6 @@ class MapCollection:
     def average(self, category: str, which: str = 'all') -> AverageMap:
         """Returns the average map of a set of a class."""
         return average(self.stack(category, which), self.targets, self.protocol.weight)
-
-
-def _stacked(
-    category: str, grid: Grid, parts: Sequence[tuple[str, ClassShare]], targets: int
-) -> Stack:
-    first, shares = 0, []
-    for _, part in parts:
-        shares.append(part.owner + first)
-        first += len(part.scores)
-    if not parts:
-        none = torch.zeros(0, dtype=torch.long)
-        return Stack(
-            category, grid, (), none, none.bool(), none.double(), none.double(),
-            torch.zeros(0, 7), none, none, none, none, none,
-            torch.zeros(targets, 0, dtype=torch.float64),
-        )  # fmt: skip
-
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for _, part in parts])
-
-    return Stack(
-        category=category,
-        grid=grid,
-        frames=tuple(frame for frame, part in parts for _ in range(len(part.scores))),
-        matched=None if parts[0][1].matched is None else joined('matched'),
-        owner=torch.cat(shares),
-        sums=torch.cat([part.sums for _, part in parts], dim=1),
-        **{
-            name: joined(name)
-            for name in (
-                'detections', 'overlaps', 'scores', 'boxes', 'inside', 'around', 'cell', 'points',
-            )
-        },
-    )  # fmt: skip
 
 
 def _check_same(first: FrameShare, share: FrameShare) -> None:

@@ -52,6 +52,15 @@ class Grid:
         """Where the region ends along length, width and height; the box ends at 1."""
         return tuple(1 + 2 * p / c for c, p in zip(self.cells, self.pad, strict=True))
 
+    def coarser(self, factor: int) -> Grid:
+        """Returns a grid of as large a region whose cells are up to so many times as large."""
+        cells = tuple(math.ceil(c / factor) for c in self.cells)
+        pad = tuple(
+            math.ceil(p * new / old)
+            for p, new, old in zip(self.pad, cells, self.cells, strict=True)
+        )
+        return Grid(cells, pad)
+
 
 @dataclass(frozen=True)
 class AverageProtocol:
@@ -69,7 +78,9 @@ class AverageProtocol:
         iou_thr: IoU that a detection has to exceed with an annotated object of its class to be a
             true positive, by class, or one for all; None: car 0.7, pedestrian and cyclist 0.5.
         iou: The overlap of that match, '3d' or 'bev'.
-        min_objects: Objects with points in a cell that it needs in both of two maps to be compared.
+        coarse: Two maps are compared in cells so many times as long, wide and high as those that
+            are drawn: few false positives have points in the same small cell.
+        min_objects: Detections with points in such a cell that it needs in both of two maps.
         draws: Resamples of the intervals.
         seed: Of the draws.
 
@@ -84,6 +95,7 @@ class AverageProtocol:
     scale: str = 'frame'
     iou_thr: Mapping[str, float] | float | None = None
     iou: str = '3d'
+    coarse: int = 4
     min_objects: int = 2
     draws: int = 1000
     seed: int = 0
@@ -102,10 +114,10 @@ class AverageProtocol:
                 raise InputError(
                     f'Expected {name} to be one of {known}, received {getattr(self, name)!r}.'
                 )
-        if not 0 <= self.margin <= 4 or self.min_objects < 1 or self.draws < 1:
+        if not 0 <= self.margin <= 4 or min(self.coarse, self.min_objects, self.draws) < 1:
             raise InputError(
-                f'Expected 0 <= margin <= 4, min_objects >= 1 and draws >= 1, received '
-                f'{self.margin}, {self.min_objects} and {self.draws}.'
+                f'Expected 0 <= margin <= 4, and coarse, min_objects and draws of at least 1, '
+                f'received {self.margin}, {self.coarse}, {self.min_objects} and {self.draws}.'
             )
         limits = DEFAULT_THRESHOLDS if self.iou_thr is None else self.iou_thr
         if isinstance(limits, Mapping):
@@ -143,9 +155,9 @@ class AverageProtocol:
         maps = 'min-max over the frame' if self.scale == 'frame' else 'maps as they are'
         mean = 'all points in the cell' if self.weight == 'points' else "objects' means in the cell"
         return (
-            f'predicted boxes scaled to one size and aligned, with a margin of {self.margin:g} half '
-            f'sizes; {maps}; a cell has the mean over {mean}; true positive: {self.iou} IoU > '
+            f'predicted boxes scaled to one size and aligned, with a margin of {self.margin:g} '
+            f'half sizes; {maps}; a cell has the mean over {mean}; true positive: {self.iou} IoU > '
             f'({iou_thr}) with an object of the class, one to one, greedy by score; maps compared '
-            f'where both have {self.min_objects} objects; {self.draws} draws of frames, seed '
-            f'{self.seed}'
+            f'in cells {self.coarse} times as large where both have {self.min_objects} detections; '
+            f'{self.draws} draws of frames, seed {self.seed}'
         )

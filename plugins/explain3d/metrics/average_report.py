@@ -12,6 +12,7 @@ from typing import Any
 from .average_maps import MapCollection
 from .average_statistics import ZONES, Figure
 
+#: What sets are called in tables and pictures.
 SET_NAMES = {'tp': 'true positives', 'fp': 'false positives', 'all': 'all detections'}
 
 
@@ -155,7 +156,7 @@ def _similarity(collection: MapCollection, table: FigureTable) -> str:
         '**Similarity** of the average maps of false and true positives (correlation over common '
         'cells), beside that of two random parts of the true positives',
         '',
-        '| class | target | false and true, region | true and true, region '
+        '| class (cells of region, box) | target | false and true, region | true and true, region '
         '| false and true, box | true and true, box |',
         '|' + '---|' * 6,
     ]
@@ -166,7 +167,12 @@ def _similarity(collection: MapCollection, table: FigureTable) -> str:
                 for where in ('region', 'box')
                 for name in ('similarity', 'among')
             ]
-            lines.append(f'| {category} | {target} | ' + ' | '.join(cells) + ' |')
+            common = [
+                table.text(category, 'fp/tp', f'cells_{where}', digits=0)
+                for where in ('region', 'box')
+            ]
+            name = f'{category} ({", ".join(common)})'
+            lines.append(f'| {name} | {target} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 

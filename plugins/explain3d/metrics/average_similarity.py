@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .average_maps import Stack
 from .average_protocol import AverageProtocol, Grid
+from .average_stack import Stack
 
 #: Resamples that are computed at a time: a bound on memory.
 _DRAWS_AT_ONCE = 128
@@ -51,7 +51,8 @@ def similarities(
 ) -> list[Similarity]:
     """Compares the average maps of two sets of a class, target by target.
 
-    Cells are compared in which both sets have points of at least ``min_objects`` detections.
+    Compared are cells ``coarse`` times as large as those of the maps, in which both sets have
+    points of at least ``min_objects`` detections.
 
     The interval is that of the bootstrap over frames, with all their detections of either set. Maps
     of resampled frames are noisier than the maps themselves, so that their correlation is lower;
@@ -68,6 +69,7 @@ def similarities(
     Returns:
         T similarities.
     """
+    a, b = a.coarser(protocol.coarse), b.coarser(protocol.coarse)
     cells = _common_cells(a, b, protocol.min_objects, where)
     values_a, values_b = (_Cells(stack, cells, protocol.weight) for stack in (a, b))
     generator = np.random.default_rng(protocol.seed)
@@ -122,7 +124,7 @@ class _Cells:
         self.objects = self._matrix(index, torch.ones_like(weights[keep]))
 
     def _matrix(self, index: Tensor, values: Tensor) -> Tensor:
-        return torch.sparse_coo_tensor(index, values, self.shape).coalesce()
+        return torch.sparse_coo_tensor(index, values, self.shape, check_invariants=True).coalesce()
 
     def means(self, times: Tensor) -> tuple[list[Tensor], Tensor]:
         """Returns T means (V, D), and objects (V, D), if detection k counts (K, D) times."""
@@ -131,7 +133,9 @@ class _Cells:
         return [row @ times / safe for row in self.sums], self.objects @ times
 
 
-def _correlations(a: _Cells, b: _Cells, times_a: Tensor, times_b: Tensor, at_least: float) -> Tensor:
+def _correlations(
+    a: _Cells, b: _Cells, times_a: Tensor, times_b: Tensor, at_least: float
+) -> Tensor:
     """(T, D) correlations if detections count so many times; NaN where not defined."""
     (means_a, objects_a), (means_b, objects_b) = a.means(times_a), b.means(times_b)
     use = (objects_a >= at_least) & (objects_b >= at_least)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .average_maps import MapCollection, Stack
+from .average_maps import MapCollection
 from .average_protocol import Grid
 from .average_similarity import inside_box, similarities
+from .average_stack import Stack
 from .intervals import bootstrap
 
 #: A false positive that overlaps an object of its class by more than this found it, but loosely.
@@ -102,8 +103,8 @@ def describe(stack: Stack) -> dict[str, Tensor]:
 def similarity_figures(collection: MapCollection) -> list[Figure]:
     """Compares the average maps of true and false positives; see ``similarities``.
 
-    ``similarity_region`` and ``similarity_box``, and ``among_region``, ``among_box``: what two
-    random parts of the true positives have.
+    ``similarity_region`` and ``similarity_box``; ``among_region`` and ``among_box``: what two
+    random parts of the true positives have; ``cells_region`` and ``cells_box``: common cells.
     """
     if not collection.annotated:
         return []
@@ -112,6 +113,9 @@ def similarity_figures(collection: MapCollection) -> list[Figure]:
         stacks = [collection.stack(category, which) for which in ('tp', 'fp')]
         for where in ('region', 'box'):
             compared = similarities(*stacks, collection.protocol, where)
+            cells = float(compared[0].cells) if compared else np.nan
+            found.append(Figure(category, 'fp/tp', '', f'cells_{where}', cells, np.nan, np.nan,
+                                sum(len(stack) for stack in stacks)))  # fmt: skip
             for target, s in zip(collection.targets, compared, strict=True):
                 key = (category, 'fp/tp', target)
                 count = sum(s.counts)
@@ -223,9 +227,7 @@ def _comparison(
 ) -> list[Figure]:
     stack, protocol = stacks['all'], collection.protocol
     true = stack.matched.double().numpy()
-    found = [
-        _mean(collection, category, 'fp/tp', 'false', (~stack.matched).double(), stack.frames)
-    ]
+    found = [_mean(collection, category, 'fp/tp', 'false', (~stack.matched).double(), stack.frames)]
     for name, column in describe(stack).items():
         if name not in ('density', 'around'):
             continue

@@ -13,18 +13,20 @@ from ..core.errors import InputError, UnknownNameError
 from ..metrics.average_maps import AverageMap
 from .draw import Z_BOX, Z_POINTS, colours, draw_colour_bar, draw_remark
 from .panels import SYMBOLS
-from .style import Canvas, Style, relative, style_of
+from .style import Canvas, Style, style_of
 
-#: Each view: which axis of the box it looks along, and which go to the right and up. From above the
-#: front is on the right; from the right side too; from ahead the object's left is on the right.
+#: Each view: which axis of the box it looks along, and which go to the right and up. The object's
+#: front is on the right seen from above and from its right side; seen from its front, its left is.
 VIEWS: Mapping[str, tuple[int, int, int]] = {
-    'from above': (2, 0, 1),
-    'from the right': (1, 0, 2),
-    'from ahead': (0, 1, 2),
+    'top': (2, 0, 1),
+    'side': (1, 0, 2),
+    'front': (0, 1, 2),
 }
 HEADER, LABEL, GAP, BAR = 0.34, 0.24, 0.06, 0.42
 #: Width of the widest view in a panel, inches.
 CELL = 1.25
+#: Opacity of cells that only one detection has points in, over that of others.
+PALE = 0.4
 
 
 def average_panel(
@@ -37,14 +39,15 @@ def average_panel(
 ) -> Figure:
     """Draws the average maps of a class: a column for each target, a row for each view (Fig. 4).
 
-    A view shows the mean of all that fell into a column of cells. Each target's map is over the
-    largest value of its three views. The box has the mean size of the class.
+    A view shows the mean of all that fell into a column of cells; a column that only one detection
+    has points in is pale. Each target's map is over the largest value of its three views, single
+    detections left out where there are others. The box has the mean size of the class.
 
     Args:
         average: The maps.
         targets: Columns; None: all.
         cell: Width of a column, inches.
-        title: Above the picture; None: class and count; '' for none.
+        title: Above the picture; None: class and count.
         style: ``'white'``, ``'dark'`` or a ``Style``.
 
     Raises:
@@ -59,16 +62,16 @@ def average_panel(
         left = LABEL + column * (cell + GAP)
         heading = f'{SYMBOLS[name]} ({name})' if name in SYMBOLS else name
         canvas.text(left + cell / 2, HEADER + LABEL / 2, heading, **style.font(ha='center'))
-        views, top = _views(average, name), HEADER + LABEL
-        for view, values, size in zip(VIEWS, views, sizes, strict=True):
+        (views, firm, _), top = _views(average, name), HEADER + LABEL
+        for view, values, sure, size in zip(VIEWS, views, firm, sizes, strict=True):
             axes = canvas.axes(left + (cell - size[0]) / 2, top, *size)
-            draw_average(axes, average, view, values, style)
+            draw_average(axes, average, view, values, sure, style)
             if column == 0:
-                canvas.text(LABEL / 2, top + size[1] / 2, view,
-                            **style.font(-1, rotation=90, ha='center', color=style.muted))  # fmt: skip
+                font = style.font(-1, rotation=90, ha='center', color=style.muted)
+                canvas.text(LABEL / 2, top + size[1] / 2, view, **font)
             top += size[1] + GAP
     canvas.text(0.08, HEADER / 2, _title(average) if title is None else title, **style.font(1))
-    _bar(canvas, HEADER + LABEL, sum(rows) + GAP * (len(rows) - 1))
+    _bar(canvas, HEADER + LABEL, sum(rows))
     return canvas.figure
 
 
@@ -101,7 +104,6 @@ def average_rows(
     # All rows of a class in one scale; where a row has no detections, another gives the shape.
     sizes = {c: _view_sizes(_with_size(rows, c), cell) for c in categories}
     height = max(size[1] for views in sizes.values() for size in views)
-    # From right to left so that a class takes the room that it needs.
     widths = [sum(size[0] + GAP for size in sizes[c]) + 0.12 for c in categories]
     canvas = Canvas(
         LABEL + max(sum(widths), 4.0) + BAR,
@@ -123,12 +125,17 @@ def average_rows(
                         **style.font(-1, ha='center', color=style.muted))  # fmt: skip
             left += width
     canvas.text(0.08, HEADER / 2, title, **style.font(1))
-    _bar(canvas, HEADER + LABEL, min(height, 1.6))
+    _bar(canvas, HEADER + LABEL, height)
     return canvas.figure
 
 
 def draw_average(
-    axes: Axes, average: AverageMap, view: str, values: np.ndarray, style: Style
+    axes: Axes,
+    average: AverageMap,
+    view: str,
+    values: np.ndarray,
+    sure: np.ndarray,
+    style: Style,
 ) -> None:
     """Draws one view of an average map in metres, with the outline of the box.
 
@@ -137,6 +144,7 @@ def draw_average(
         average: Whose map.
         view: One of ``VIEWS``.
         values: (cells to the right, cells up) in [0, 1]; NaN is left empty.
+        sure: As large, bool; other cells are pale.
         style: Colours.
     """
     _, right, up = VIEWS[view]
@@ -146,6 +154,7 @@ def draw_average(
     axes.set_ylim(-y, y)
     axes.set_gid(view)
     image = colours(np.nan_to_num(values).ravel(), style).reshape(*values.shape, 4)
+    image[~sure, 3] *= PALE
     image[np.isnan(values)] = 0
     axes.imshow(image.transpose(1, 0, 2), origin='lower', extent=(-x, x, -y, y), aspect='auto',
                 interpolation='nearest', zorder=Z_POINTS)  # fmt: skip
@@ -167,23 +176,21 @@ def _targets(average: AverageMap, targets: Sequence[str] | None) -> tuple[str, .
     return names
 
 
-def _views(average: AverageMap, target: str) -> list[np.ndarray]:
-    """The three views of a map over their common maximum."""
+def _views(average: AverageMap, target: str) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+    """Returns a map's views in [0, 1], where several detections made them, and the value of 1."""
     views = [average.seen_along(target, axis).numpy() for axis, _, _ in VIEWS.values()]
-    known = [np.isnan(view) for view in views]
-    flat = relative(np.concatenate([np.nan_to_num(view).ravel() for view in views]))
-    parts = np.split(flat, np.cumsum([view.size for view in views])[:-1])
-    return [
-        np.where(empty, np.nan, part.reshape(empty.shape))
-        for part, empty in zip(parts, known, strict=True)
-    ]
+    firm = [average.columns[axis].numpy() > 1 for axis, _, _ in VIEWS.values()]
+    values = np.concatenate([np.nan_to_num(view).ravel() for view in views])
+    sound = np.concatenate([mask.ravel() for mask in firm])
+    top = values[sound].max(initial=0) or values.max(initial=0)
+    return [np.minimum(view / (top or 1), 1) for view in views], firm, float(top)
 
 
 def _view_sizes(average: AverageMap, cell: float) -> list[tuple[float, float]]:
     """Inches of the three views; all in one scale, in which the widest view fills the cell."""
     size = average.size.tolist() if average.count else [1.0, 1.0, 1.0]
     metres = [s * r for s, r in zip(size, average.grid.reach, strict=True)]
-    scale = cell / max(metres[:2])
+    scale = min(cell / max(metres[:2]), 1.3 * cell / metres[2])
     return [(metres[right] * scale, metres[up] * scale) for _, right, up in VIEWS.values()]
 
 
@@ -203,30 +210,28 @@ def _draw_cell(
     style: Style,
 ) -> None:
     """Draws the three views of one class in one row."""
-    views = [None] * len(sizes)
+    drawn = None
     if average is not None and average.count:
-        views = _views(average, _targets(average, None if target is None else [target])[0])
-    for view, values, size in zip(VIEWS, views, sizes, strict=True):
+        drawn = _views(average, _targets(average, None if target is None else [target])[0])
+    for i, (view, size) in enumerate(zip(VIEWS, sizes, strict=True)):
         axes = canvas.axes(left, top + (height - size[1]) / 2, *size)
         left += size[0] + GAP
-        if values is None:
+        if drawn is None:
             draw_remark(axes, 'none', style)
         else:
-            draw_average(axes, average, view, values, style)
+            draw_average(axes, average, view, drawn[0][i], drawn[1][i], style)
 
 
 def _note(average: AverageMap | None, target: str) -> str:
     if average is None or not average.count:
         return 'no detections'
-    largest = max(float(np.nanmax(average.seen_along(target, axis).numpy(), initial=0))
-                  for axis in range(3))  # fmt: skip
-    return f'n = {average.count}, max {largest:.2f}'
+    return f'n = {average.count}, max {_views(average, target)[2]:.2f}'
 
 
 def _title(average: AverageMap) -> str:
-    size = ' x '.join(f'{value:.2f}' for value in average.size.tolist())
-    return f'{average.category}: mean of {average.count} detections, box {size} m'
+    return f'{average.category}, mean of {average.count} detections'
 
 
 def _bar(canvas: Canvas, top: float, height: float) -> None:
-    draw_colour_bar(canvas, canvas.width - BAR + 0.06, top + 0.1, 0.07, max(height - 0.2, 0.3))
+    height = min(max(height - 0.2, 0.3), 1.6)
+    draw_colour_bar(canvas, canvas.width - BAR + 0.06, top + 0.1, 0.07, height)

@@ -9,25 +9,44 @@ from pathlib import Path
 from ..core.results_store import file_stem
 from ..metrics.average_files import write_arrays, write_tables
 from ..metrics.average_maps import AverageMap, MapCollection
+from ..metrics.average_report import SET_NAMES
 from .average_maps import average_panel, average_rows
 from .style import Style, save_figure
 
-_ROWS = {'tp': 'true positives', 'fp': 'false positives'}
-
 
 def write_averages(
+    collection: MapCollection, folder: str | os.PathLike, **options: str | Style | float | None
+) -> str:
+    """Writes arrays, tables and pictures of a collection (docs/average_maps.md).
+
+    Args:
+        collection: The shares of all frames.
+        folder: Where; made if needed.
+        options: Of ``write_pictures``.
+
+    Returns:
+        The tables as Markdown.
+
+    Raises:
+        ResultFileError: If a file cannot be written.
+    """
+    text = write_tables(collection, folder)
+    write_arrays(collection, folder)
+    write_pictures(collection, folder, **options)
+    return text
+
+
+def write_pictures(
     collection: MapCollection,
     folder: str | os.PathLike,
     *,
     style: str | Style = 'white',
     suffix: str = '.png',
     dpi: float | None = None,
-) -> str:
-    """Writes arrays, tables and pictures of a collection.
+) -> list[Path]:
+    """Draws ``{class}_{set}.png`` (Fig. 4 of FFAM) and ``true_false.png`` (Fig. 6).
 
-    ``{class}.npz``, ``table.md``, ``table.csv``, ``table.json``, ``detections.csv``;
-    ``{class}_{set}.png`` for every set that has detections (Fig. 4 of FFAM) and
-    ``true_false.png`` (Fig. 6).
+    A set without detections has no picture of its own.
 
     Args:
         collection: The shares of all frames.
@@ -37,30 +56,35 @@ def write_averages(
         dpi: Pixels per inch, default 200.
 
     Returns:
-        The tables as Markdown.
+        The files.
 
     Raises:
         ResultFileError: If a file cannot be written.
     """
-    folder = Path(folder)
-    text = write_tables(collection, folder)
-    write_arrays(collection, folder)
+    if not collection.targets:
+        return []
+    folder, paths = Path(folder), []
     averages = {
         which: {category: collection.average(category, which) for category in collection.categories}
         for which in collection.sets
     }
     for which, by_category in averages.items():
         for category, average in by_category.items():
-            if average.count and average.targets:
-                figure = average_panel(average, style=style)
+            if average.count:
+                figure = average_panel(average, title=_title(average, which), style=style)
                 path = folder / f'{file_stem(category)}_{which}{suffix}'
-                save_figure(figure, path, dpi)
-    if collection.annotated and collection.categories and collection.targets:
-        rows = {name: averages[which] for which, name in _ROWS.items()}
+                paths.append(save_figure(figure, path, dpi))
+    if collection.annotated and collection.categories:
+        rows = {SET_NAMES[which]: averages[which] for which in ('tp', 'fp')}
         title = f'{collection.explained["method"]}, target {collection.targets[0]}'
         figure = average_rows(rows, title=title, style=style)
-        save_figure(figure, folder / f'true_false{suffix}', dpi)
-    return text
+        paths.append(save_figure(figure, folder / f'true_false{suffix}', dpi))
+    return paths
+
+
+def _title(average: AverageMap, which: str) -> str:
+    size = ' x '.join(f'{value:.2f}' for value in average.size.tolist())
+    return f'{average.category}, mean of {average.count} {SET_NAMES[which]}, box {size} m'
 
 
 def write_detectors(
@@ -89,6 +113,4 @@ def write_detectors(
         rows[name] = {category: found.average(category, which) for category in found.categories}
     if not any(rows.values()):
         return None
-    return save_figure(
-        average_rows(rows, style=style), Path(folder) / f'detectors{suffix}', dpi
-    )
+    return save_figure(average_rows(rows, style=style), Path(folder) / f'detectors{suffix}', dpi)
