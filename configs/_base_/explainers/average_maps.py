@@ -8,7 +8,7 @@ custom_hooks = [
     dict(
         type='explain3d.ExplainerHook',
         explainer=dict(type='FFAM', layer='stride4', rank=16, radius=2, k=16, concepts=False),
-        targets=['all', 'x', 'y', 'z', 'l', 'w', 'h', 'yaw', 'score'],
+        targets=['all', 'score', 'center', 'l', 'w', 'h', 'yaw'],
         select=dict(score_thr=0.3),
     )
 ]

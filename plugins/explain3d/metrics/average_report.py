@@ -199,7 +199,12 @@ def _footer(collection: MapCollection) -> str:
         f'{made["method"]} at {made.get("layer")}, {len(collection.frames)} frames; selection '
         f'{select}; detector {made.get("model") or "not named"}.',
         f'Protocol: {collection.protocol.text()}. In brackets the 95% interval of the bootstrap '
-        'over frames; for two parts of the true positives, the central 95% of random divisions.',
+        'over frames'
+        + (
+            '; for two parts of the true positives, the central 95% of random divisions.'
+            if collection.annotated
+            else '.'
+        ),
     ]
     if select.get('seed') is not None and select.get('top_n') is not None:
         lines.append(

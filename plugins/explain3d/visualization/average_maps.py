@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from ..core.errors import InputError, UnknownNameError
 from ..metrics.average_maps import AverageMap
 from .draw import Z_BOX, Z_POINTS, colours, draw_colour_bar, draw_remark
-from .panels import SYMBOLS
+from .panels import heading_of
 from .style import Canvas, Style, style_of
 
 #: Each view: which axis of the box it looks along, and which go to the right and up. The object's
@@ -22,7 +22,8 @@ VIEWS: Mapping[str, tuple[int, int, int]] = {
     'side': (1, 0, 2),
     'front': (0, 1, 2),
 }
-HEADER, LABEL, GAP, BAR = 0.34, 0.24, 0.06, 0.42
+HEADER, LABEL, GAP, BAR, FOOTER = 0.34, 0.24, 0.06, 0.42, 0.2
+REMARK = 'Each map is over its own maximum; cells with points of a single detection are pale.'
 #: Width of the widest view in a panel, inches.
 CELL = 1.25
 #: Opacity of cells that only one detection has points in, over that of others.
@@ -57,11 +58,11 @@ def average_panel(
     sizes = _view_sizes(average, cell)
     rows = [size[1] for size in sizes]
     width = LABEL + max(len(names) * (cell + GAP), 3.0) + BAR
-    canvas = Canvas(width, HEADER + LABEL + sum(rows) + len(rows) * GAP, style)
+    canvas = Canvas(width, HEADER + LABEL + sum(rows) + len(rows) * GAP + FOOTER, style)
     for column, name in enumerate(names):
         left = LABEL + column * (cell + GAP)
-        heading = f'{SYMBOLS[name]} ({name})' if name in SYMBOLS else name
-        canvas.text(left + cell / 2, HEADER + LABEL / 2, heading, **style.font(ha='center'))
+        heading = style.font(ha='center')
+        canvas.text(left + cell / 2, HEADER + LABEL / 2, heading_of(name), **heading)
         (views, firm, _), top = _views(average, name), HEADER + LABEL
         for view, values, sure, size in zip(VIEWS, views, firm, sizes, strict=True):
             axes = canvas.axes(left + (cell - size[0]) / 2, top, *size)
@@ -71,7 +72,7 @@ def average_panel(
                 canvas.text(LABEL / 2, top + size[1] / 2, view, **font)
             top += size[1] + GAP
     canvas.text(0.08, HEADER / 2, _title(average) if title is None else title, **style.font(1))
-    _bar(canvas, HEADER + LABEL, sum(rows))
+    _legend(canvas, HEADER + LABEL, sum(rows))
     return canvas.figure
 
 
@@ -107,7 +108,7 @@ def average_rows(
     widths = [sum(size[0] + GAP for size in sizes[c]) + 0.12 for c in categories]
     canvas = Canvas(
         LABEL + max(sum(widths), 4.0) + BAR,
-        HEADER + LABEL + len(rows) * (height + LABEL + GAP),
+        HEADER + LABEL + len(rows) * (height + LABEL + GAP) + FOOTER,
         style,
     )
     for number, (name, row) in enumerate(rows.items()):
@@ -125,7 +126,7 @@ def average_rows(
                         **style.font(-1, ha='center', color=style.muted))  # fmt: skip
             left += width
     canvas.text(0.08, HEADER / 2, title, **style.font(1))
-    _bar(canvas, HEADER + LABEL, height)
+    _legend(canvas, HEADER + LABEL, height)
     return canvas.figure
 
 
@@ -232,6 +233,9 @@ def _title(average: AverageMap) -> str:
     return f'{average.category}, mean of {average.count} detections'
 
 
-def _bar(canvas: Canvas, top: float, height: float) -> None:
+def _legend(canvas: Canvas, top: float, height: float) -> None:
+    """Draws the colour bar and the remark on how to read the picture."""
     height = min(max(height - 0.2, 0.3), 1.6)
     draw_colour_bar(canvas, canvas.width - BAR + 0.06, top + 0.1, 0.07, height)
+    remark = canvas.style.font(-1, color=canvas.style.muted)
+    canvas.text(0.08, canvas.height - FOOTER / 2, REMARK, **remark)

@@ -1,0 +1,90 @@
+"""The command that averages the maps in folders of results."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from explain3d.core.errors import InputError
+from explain3d.core.results import ResultStore
+from explain3d.metrics.average_files import load_averages
+from tests.helpers.average_cases import random_frames
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'average_maps.py'
+OPTIONS = ['--cells', '8', '4', '4', '--iou-thr', '0.5', '--draws', '20', '--format', 'svg']
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('average_maps', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(folder, frames):
+    for frame in frames:
+        ResultStore(folder).save(frame)
+    return str(folder)
+
+
+def averages(folder):
+    table = json.loads((folder / 'table.json').read_text())
+    return table, load_averages(folder / 'Car.npz')
+
+
+def test_two_folders_are_one_run(tool, tmp_path, capsys):
+    frames = random_frames(4)
+    whole = write(tmp_path / 'whole', frames)
+    parts = [write(tmp_path / name, fs) for name, fs in (('b', frames[2:]), ('a', frames[:3]))]
+    tool.main([whole, *OPTIONS])
+    assert '- true positives: 4\n- false positives: 8' in capsys.readouterr().out
+    tool.main([*parts, *OPTIONS, '--out-dir', str(tmp_path / 'out')])
+    (one, maps), (two, others) = averages(tmp_path / 'whole/averages'), averages(tmp_path / 'out')
+    assert one == two
+    assert maps['fp'].points.sum() == others['fp'].points.sum() > 0
+    # The folder of results may be averaged again: its averages are not taken for results.
+    tool.main([whole, *OPTIONS, '--weight', 'objects'])
+    assert averages(tmp_path / 'whole/averages')[0]['protocol']['weight'] == 'objects'
+
+
+def test_detectors_are_compared(tool, tmp_path):
+    folders = [write(tmp_path / name, random_frames(2, seed)) for seed, name in enumerate('ab')]
+    tool.main([*folders, *OPTIONS, '--compare', '--out-dir', str(tmp_path / 'out')])
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'a', 'b', 'detectors.svg'}
+    frames = random_frames(1)
+    frames[0].method = 'ODAM'
+    frames[0].frame_id = 'another'
+    folders.append(write(tmp_path / 'c', frames))
+    with pytest.raises(InputError, match=r"different ways, \{'method': \('FFAM', 'ODAM'\)\}"):
+        tool.main([*folders, *OPTIONS])
+
+
+def test_what_is_wrong_is_said(tool, tmp_path):
+    with pytest.raises(SystemExit, match='has no result files: expected'):
+        tool.main([str(tmp_path)])
+    same = [write(tmp_path / name, random_frames(1)) for name in ('x/ffam', 'y/ffam')]
+    with pytest.raises(SystemExit, match='expected different names'):
+        tool.main([*same, *OPTIONS, '--compare'])
+
+
+def test_thresholds_of_the_command_line(tool):
+    args = tool.parse_args(['x', '--iou-thr', 'dict(car=0.7, truck=0.5)'])
+    assert tool.protocol_of(args).iou_thr == {'car': 0.7, 'truck': 0.5}
+    assert tool.protocol_of(tool.parse_args(['x', '--iou-thr', '0.4'])).iou_thr == 0.4
+
+
+def test_it_needs_no_host():
+    code = (
+        f'import runpy, sys; sys.argv = ["x", "--help"]\n'
+        f'try: runpy.run_path({str(TOOL)!r}, run_name="__main__")\n'
+        f'except SystemExit: pass\n'
+        f'print(*sorted({{m.split(".")[0] for m in sys.modules}} & '
+        f'{{"mmengine", "mmdet3d", "mmcv", "pcdet", "spconv"}}), file=sys.stderr)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert '--compare' in done.stdout
+    assert done.stderr.strip() == ''
