@@ -41,6 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--iou', choices=('3d', 'bev'))
     parser.add_argument('--min-objects', type=int, help='in a cell, to compare maps there')
     parser.add_argument('--draws', type=int, help='resamples of the intervals')
+    parser.add_argument('--no-pictures', action='store_true', help='arrays and tables alone')
     parser.add_argument('--style', choices=sorted(STYLES), default='white')
     parser.add_argument('--format', choices=FORMATS, default='png')
     return parser.parse_args(argv)
@@ -83,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     protocol = protocol_of(args)
     out = args.out_dir or args.folders[0] / 'averages'
-    options = dict(style=args.style, suffix=f'.{args.format}')
+    drawn = dict(style=args.style, suffix=f'.{args.format}')
+    options = dict(pictures=not args.no_pictures, **drawn)
     if not args.compare:
         print(
             write_averages(MapCollection(shares(args.folders, protocol), protocol), out, **options)
@@ -95,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit('--compare names detectors by their folders: expected different names.')
     for name, collection in collections.items():
         print(f'## {name}\n\n{write_averages(collection, out / name, **options)}\n')
-    write_detectors(collections, out, **options)
+    if not args.no_pictures:
+        write_detectors(collections, out, **drawn)
     print(f'Written to {out}')
 
 

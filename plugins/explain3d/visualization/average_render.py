@@ -15,13 +15,17 @@ from .style import Style, save_figure
 
 
 def write_averages(
-    collection: MapCollection, folder: str | os.PathLike, **options: str | Style | float | None
+    collection: MapCollection,
+    folder: str | os.PathLike,
+    pictures: bool = True,
+    **options: str | Style | float | None,
 ) -> str:
     """Writes arrays, tables and pictures of a collection (docs/average_maps.md).
 
     Args:
         collection: The shares of all frames.
         folder: Where; made if needed.
+        pictures: Whether pictures are among them.
         options: Of ``write_pictures``.
 
     Returns:
@@ -32,7 +36,8 @@ def write_averages(
     """
     text = write_tables(collection, folder)
     write_arrays(collection, folder)
-    write_pictures(collection, folder, **options)
+    if pictures:
+        write_pictures(collection, folder, **options)
     return text
 
 
