@@ -137,6 +137,10 @@ def test_densities_ratios_and_counts_by_hand():
     assert table.get('Car', 'fp/tp', 'false').value == 0.25
     assert table.get('all', 'fp/tp', 'false').count == 4
     assert table.get('Car', 'fp', 'near').value == 0
+    # At 20 m and at 50 m: 4 and 25 times as dense at 10 m.
+    far = table.get('Car', 'fp/tp', 'density_10m')
+    assert far.value == pytest.approx(25 / 4 * 0.25, rel=1e-12)
+    assert table.get('all', 'fp/tp', 'density_10m') == dataclasses.replace(far, category='all')
 
 
 def test_no_margin_has_nothing_around():

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .average_maps import MapCollection
-from .average_statistics import ZONES, Figure
+from .average_statistics import DENSITIES, ZONES, Figure
 
 #: What sets are called in tables and pictures.
 SET_NAMES = {'tp': 'true positives', 'fp': 'false positives', 'all': 'all detections'}
@@ -120,17 +120,17 @@ def _detections(collection: MapCollection, table: FigureTable) -> str:
     lines = [
         '**Detections**: means, densities in points per cubic metre',
         '',
-        '| class | set | n | density in the box | density around it | points | distance, m '
-        '| score | overlap an object > 0.1 |',
-        '|' + '---|' * 9,
+        '| class | set | n | density in the box | the same at 10 m | density around it | points '
+        '| distance, m | score | overlap an object > 0.1 |',
+        '|' + '---|' * 10,
     ]
     for category in collection.categories:
         for which in collection.sets:
             cells = [
                 table.text(category, which, name, digits=digits)
                 for name, digits in (
-                    ('density', 1), ('around', 1), ('points', 0), ('distance', 1), ('score', 2),
-                    ('near', 2),
+                    ('density', 1), ('density_10m', 1), ('around', 1), ('points', 0),
+                    ('distance', 1), ('score', 2), ('near', 2),
                 )
             ]  # fmt: skip
             count = table.count(category, which)
@@ -142,11 +142,12 @@ def _comparison(collection: MapCollection, table: FigureTable) -> str:
     lines = [
         '**False over true positives**',
         '',
-        '| class | density in the box | density around it | part that is false |',
-        '|' + '---|' * 4,
+        '| class | density in the box | the same at 10 m | density around it '
+        '| part that is false |',
+        '|' + '---|' * 5,
     ]
     for category in (*collection.categories, 'all'):
-        cells = [table.text(category, 'fp/tp', name) for name in ('density', 'around', 'false')]
+        cells = [table.text(category, 'fp/tp', name) for name in (*DENSITIES, 'false')]
         lines.append(f'| {category} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 

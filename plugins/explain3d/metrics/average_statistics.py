@@ -17,6 +17,8 @@ from .intervals import bootstrap
 
 #: A false positive that overlaps an object of its class by more than this found it, but loosely.
 NEAR = 0.1
+#: Densities of false and true positives that are compared.
+DENSITIES = ('density', 'density_10m', 'around')
 #: Parts of the box whose saliency is compared with that of the whole box.
 ZONES = ('corners', 'top', 'front', 'rear')
 _DRAWS_AT_ONCE = 256
@@ -59,12 +61,13 @@ def figures(collection: MapCollection) -> list[Figure]:
 def detection_figures(collection: MapCollection) -> list[Figure]:
     """Describes the detections of each class and set.
 
-    ``count``; ``density``, points in the box over its volume (per cubic metre); ``around``, the
-    same for the region around the box; ``points`` in the box; ``distance`` from the sensor in the
-    ground plane, metres; ``score``; means over detections. Of false positives ``near``, the part
-    that overlaps an object of its class by more than ``NEAR``. Of both (``'fp/tp'``): the ratio of
-    mean densities, and ``false``, the part of all detections that are false. Intervals: bootstrap
-    over frames.
+    ``count``; ``density``, points in the box over its volume (per cubic metre); ``density_10m``,
+    what that would be at a distance of 10 m, as density falls with the distance squared;
+    ``around``, the density of the region around the box; ``points`` in the box; ``distance`` from
+    the sensor in the ground plane, metres; ``score``; means over detections. Of false positives
+    ``near``, the part that overlaps an object of its class by more than ``NEAR``. Of both
+    (``'fp/tp'``): the ratios of mean densities, and ``false``, the part of all detections that is
+    false. Intervals: bootstrap over frames.
     """
     found = []
     for category in collection.categories:
@@ -77,7 +80,7 @@ def detection_figures(collection: MapCollection) -> list[Figure]:
             for name, column in values.items():
                 found.append(_mean(collection, category, which, name, column, stack.frames))
         if collection.annotated:
-            found += _comparison(collection, category, stacks)
+            found += _comparison(collection, category, [stacks['all']])
     if collection.annotated:
         found += _pooled(collection)
     return found
@@ -88,11 +91,13 @@ def describe(stack: Stack) -> dict[str, Tensor]:
     boxes = stack.boxes.double()
     volume = boxes[:, 3:6].prod(1)
     around = (np.prod(stack.grid.reach) - 1) * volume
+    distance = boxes[:, :2].norm(dim=1)
     values = {
         'density': stack.inside / volume,
+        'density_10m': stack.inside / volume * (distance / 10) ** 2,
         'around': stack.around / around,
         'points': stack.inside.double(),
-        'distance': boxes[:, :2].norm(dim=1),
+        'distance': distance,
         'score': stack.scores.double(),
     }
     if not any(stack.grid.pad):
@@ -222,33 +227,33 @@ def _per_detection(stack: Stack, mask: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return np.array(sums).reshape(len(stack.sums), count), points
 
 
-def _comparison(
-    collection: MapCollection, category: str, stacks: Mapping[str, Stack]
-) -> list[Figure]:
-    stack, protocol = stacks['all'], collection.protocol
-    true = stack.matched.double().numpy()
-    found = [_mean(collection, category, 'fp/tp', 'false', (~stack.matched).double(), stack.frames)]
-    for name, column in describe(stack).items():
-        if name not in ('density', 'around'):
+def _comparison(collection: MapCollection, category: str, stacks: Sequence[Stack]) -> list[Figure]:
+    """Compares false with true positives, of the classes' detections together."""
+    protocol = collection.protocol
+    frames = [frame for stack in stacks for frame in stack.frames]
+    false = torch.cat([~stack.matched for stack in stacks]).double()
+    columns = [describe(stack) for stack in stacks]
+    found = [_mean(collection, category, 'fp/tp', 'false', false, frames)]
+    for name in DENSITIES:
+        if name not in columns[0]:
             continue
-        column = column.numpy()
-        values = np.stack([column * (1 - true), 1 - true, column * true, true], axis=1)
-        ratio = resampled(values, stack.frames, _relative, protocol.draws, protocol.seed)
-        found.append(Figure(category, 'fp/tp', '', name, *ratio, len(stack)))
+        column = torch.cat([values[name] for values in columns])
+        sums = torch.stack([column * false, false, column * (1 - false), 1 - false], dim=1)
+        ratio = resampled(sums.numpy(), frames, _relative, protocol.draws, protocol.seed)
+        found.append(Figure(category, 'fp/tp', '', name, *ratio, len(frames)))
     return found
 
 
 def _pooled(collection: MapCollection) -> list[Figure]:
-    """Counts, and the part that is false, of all classes together."""
+    """Counts and the comparison of all classes together."""
     stacks = [collection.stack(category) for category in collection.categories]
     if not stacks:
         return [_count('all', which, 0) for which in collection.sets]
     matched = torch.cat([stack.matched for stack in stacks])
-    frames = [frame for stack in stacks for frame in stack.frames]
     counts = {'tp': int(matched.sum()), 'fp': int((~matched).sum()), 'all': len(matched)}
     return [
         *(_count('all', which, count) for which, count in counts.items()),
-        _mean(collection, 'all', 'fp/tp', 'false', (~matched).double(), frames),
+        *_comparison(collection, 'all', stacks),
     ]
 
 
