@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ def test_what_is_wrong_is_said(tool, tmp_path):
     same = [write(tmp_path / name, random_frames(1)) for name in ('x/ffam', 'y/ffam')]
     with pytest.raises(SystemExit, match='expected different names'):
         tool.main([*same, *OPTIONS, '--compare'])
+
+
+def test_the_example_of_the_page_runs(tool, tmp_path, monkeypatch):
+    page = (TOOL.parents[1] / 'docs/average_maps.md').read_text()
+    (example,) = [part for part in re.findall(r'```python\n(.*?)```', page, re.S) if 'load' in part]
+    folder = write(tmp_path / 'results', random_frames(1))
+    out = tmp_path / 'work_dirs/average_maps'
+    tool.main([folder, *PLAIN, '--out-dir', str(out)])
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    assert names['car'].of('h').shape == names['car'].grid.shape
 
 
 def test_thresholds_of_the_command_line(tool):
