@@ -84,6 +84,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     protocol = protocol_of(args)
     out = args.out_dir or args.folders[0] / 'averages'
+    if out.resolve() in {folder.resolve() for folder in args.folders}:
+        raise SystemExit(
+            f'--out-dir is {out}, a folder of results: expected another, as every .npz in there is '
+            'taken for a result.'
+        )
     drawn = dict(style=args.style, suffix=f'.{args.format}')
     options = dict(pictures=not args.no_pictures, **drawn)
     if not args.compare:

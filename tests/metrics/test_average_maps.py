@@ -230,6 +230,12 @@ def test_what_cannot_be_averaged_is_refused():
     ]
     with pytest.raises(InputError, match=r"'a' and 'b' .*different ways, \{'model': \('12', '34'"):
         collect(frames)
+    # Tuples come back from files as lists: no difference.
+    fresh, stored = (
+        frame(name, [], [], {'all': torch.zeros(0, 0)}, settings={'explainer': {'grid': grid}})
+        for name, grid in (('a', (1, 2)), ('b', [1, 2]))
+    )
+    assert collect([fresh, stored]).frames == ('a', 'b')
     f = frame('a', [box_of()], [], {'all': torch.zeros(1, 0)})
     with pytest.raises(UnknownNameError, match=r"cells for the class 'Car', received .*'bus'"):
         share_of(f, AverageProtocol(cells={'bus': (8, 4, 4)}))

@@ -140,7 +140,7 @@ class MapCollection:
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the targets."""
-        return tuple(self.explained['targets'])
+        return tuple(self.explained['target_names'])
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ..core.boxes import points_in_boxes
 from ..core.errors import InputError
 from ..core.matching import match, overlap_function
 from ..core.normalize import min_max, require_finite
+from ..core.results_settings import plain
 from ..core.structures import Detections, Explanation
 from .average_protocol import AverageProtocol, Grid
 
@@ -60,8 +61,8 @@ class FrameShare:
     Attributes:
         frame: Its name.
         annotated: Whether it has annotations.
-        explained: What made the maps, the same for all frames: method, targets, layer, model and
-            selection.
+        explained: What made the maps, the same for all frames: the explanation's settings, its
+            method and ``target_names``.
         classes: Of each class that was detected.
     """
 
@@ -172,11 +173,11 @@ def aligned(points: Tensor, boxes: Tensor) -> Tensor:
 
 def explained(explanation: Explanation) -> dict[str, Any]:
     """Returns what has to be the same in all frames that are averaged."""
-    settings = explanation.settings
+    # As plain data: what comes from a file has lists where a fresh explanation has tuples.
     return {
+        **plain(explanation.settings),
         'method': explanation.method,
-        'targets': list(explanation.targets),
-        **{key: settings.get(key) for key in ('explainer', 'layer', 'model', 'select')},
+        'target_names': list(explanation.targets),
     }
 
 

@@ -69,6 +69,9 @@ def test_detectors_are_compared(tool, tmp_path):
 def test_what_is_wrong_is_said(tool, tmp_path):
     with pytest.raises(SystemExit, match='has no result files: expected'):
         tool.main([str(tmp_path)])
+    folder = write(tmp_path / 'z', random_frames(1))
+    with pytest.raises(SystemExit, match='a folder of results: expected another'):
+        tool.main([folder, '--out-dir', f'{folder}/../z'])
     same = [write(tmp_path / name, random_frames(1)) for name in ('x/ffam', 'y/ffam')]
     with pytest.raises(SystemExit, match='expected different names'):
         tool.main([*same, *OPTIONS, '--compare'])
