@@ -1,5 +1,6 @@
 """Average maps as an evaluator: frames in, figures and files out."""
 
+import json
 import logging
 import math
 
@@ -40,6 +41,10 @@ def test_figures_do_not_depend_on_batches_or_processes(tmp_path):
     assert found['average_maps/Car/tp/count'] == 5
     assert found['average_maps/Car/fp/count'] == 10
     assert found['average_maps/Car/fp/tp/all/similarity_region_low'] < 1
+    assert not any('/h/' in name for name in found)  # The second target is in the files alone.
+    assert 'h' in {
+        f['target'] for f in json.loads((tmp_path / 'table.json').read_text())['figures']
+    }
     assert load_averages(tmp_path / 'Car.npz')['tp'].count == 5
     # What MMEngine makes of two processes: frames take turns, the last round is padded.
     left, right = metric(), metric()

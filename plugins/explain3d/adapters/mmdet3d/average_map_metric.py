@@ -83,7 +83,8 @@ class AverageMapMetric(BaseMetric):
             results: What each frame contributes; None for one that could not be explained.
 
         Returns:
-            For each class, set, target and figure the value and the ends of its interval.
+            For each class, set and figure the value and the ends of its interval; of figures of
+            maps those of the first target (``table.json`` has all).
         """
         logger = MMLogger.get_current_instance()
         shares = [share for share in results if share is not None]
@@ -95,7 +96,8 @@ class AverageMapMetric(BaseMetric):
         logger.info(markdown(collection, found))
         if self.dir is not None:
             self._write(collection, found)
-        return scalars(found)
+        first = collection.targets[:1]
+        return scalars([figure for figure in found if figure.target in ('', *first)])
 
     def _write(self, collection: MapCollection, found: Sequence[Figure]) -> None:
         write_arrays(collection, self.dir)
