@@ -169,9 +169,9 @@ def _spread(
     draws: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """(T,) standard deviation of z over resampled frames; NaN with fewer than two frames."""
+    """(T,) standard deviation of z over resampled frames; NaN if a set has less than two."""
     names = sorted({*frames_a, *frames_b})
-    if len(names) < 2 or not a.sums:
+    if min(len({*frames_a}), len({*frames_b})) < 2 or not a.sums:
         return np.full(len(a.sums), np.nan)
     number = {name: i for i, name in enumerate(names)}
     index_a, index_b = (torch.tensor([number[f] for f in fs]).long() for fs in (frames_a, frames_b))

@@ -186,6 +186,8 @@ def resampled(
 ) -> tuple[float, float, float]:
     """Returns a statistic of sums over detections, and its interval of the bootstrap over frames.
 
+    There is no interval, NaN, where one of the sums comes from a single frame.
+
     Args:
         values: (K, C) what each detection adds to each of C sums.
         frames: The frame of each detection.
@@ -208,7 +210,9 @@ def resampled(
             found.append(statistic(drawn @ sums))
     found = np.concatenate(found)
     found = found[np.isfinite(found)]
-    if len(names) < 2 or not len(found):
+    # What comes from a single frame does not vary with the frames: nothing is known of its spread.
+    single = bool((np.count_nonzero(sums, axis=0) == 1).any())
+    if len(names) < 2 or single or not len(found):
         return (value if np.isfinite(value) else np.nan), np.nan, np.nan
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return (value if np.isfinite(value) else np.nan), float(low), float(high)
@@ -271,4 +275,5 @@ def _mean(
 ) -> Figure:
     protocol = collection.protocol
     found = bootstrap(values.numpy(), list(frames), protocol.draws, seed=protocol.seed)
-    return Figure(category, which, '', name, found.mean, found.low, found.high, found.count)
+    ends = (found.low, found.high) if found.groups > 1 else (np.nan, np.nan)
+    return Figure(category, which, '', name, found.mean, *ends, found.count)

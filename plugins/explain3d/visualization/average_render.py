@@ -89,7 +89,8 @@ def write_pictures(
 
 def _title(average: AverageMap, which: str) -> str:
     size = ' x '.join(f'{value:.2f}' for value in average.size.tolist())
-    return f'{average.category}, mean of {average.count} {SET_NAMES[which]}, box {size} m'
+    name = SET_NAMES[which].removeprefix('all ')
+    return f'{average.category}, mean of {average.count} {name}, box {size} m'
 
 
 def write_detectors(
