@@ -34,6 +34,7 @@ METRICS = _child(
     MMENGINE_METRICS,
     f'{_ADAPTER}.kitti_metric',
     f'{_ADAPTER}.saliency_metric',
+    f'{_ADAPTER}.average_map_metric',
     f'{_ADAPTER}.overlap_metric',
     f'{_ADAPTER}.bev',
 )

@@ -1,9 +1,11 @@
 """Pictures of explanations, drawn without a display; docs/results.md shows what there is.
 
-Every function takes an explanation, or a decomposition of LMD, and returns a matplotlib ``Figure``
-that belongs to nobody else: neither pyplot nor the user's settings are touched.
+Every function takes an explanation, a decomposition of LMD or average maps, and returns a
+matplotlib ``Figure`` that belongs to nobody else: neither pyplot nor the user's settings are
+touched.
 """
 
+from .average_maps import average_panel, average_rows
 from .bev import bev
 from .lmd import decomposition_maps, decomposition_sheet
 from .lmd_layers import gradcam_maps, layer_maps, layer_shares
@@ -20,6 +22,8 @@ __all__ = [
     'STYLES',
     'Style',
     'attribute_panel',
+    'average_panel',
+    'average_rows',
     'bev',
     'concept_panel',
     'contact_sheet',

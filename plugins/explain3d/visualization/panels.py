@@ -26,7 +26,7 @@ from .scene import Scene, array, check_detection, saliency_of, target_of
 from .style import Canvas, Style, join_title, relative, style_of
 
 #: How Fig. 4 of FFAM calls the targets.
-SYMBOLS = {'all': 'd', 'yaw': 'r', 'score': 's'}
+SYMBOLS = {'all': 'd', 'center': 'x, y, z', 'yaw': 'r', 'score': 's'}
 
 
 def global_view(
@@ -223,7 +223,8 @@ def attribute_panel(
     for column, name in enumerate(names):
         left = column * (cell + gap)
         values = saliency_of(explanation, detection, name)
-        canvas.text(left + cell / 2, header + label / 2, _heading(name), **style.font(ha='center'))
+        heading = style.font(ha='center')
+        canvas.text(left + cell / 2, header + label / 2, heading_of(name), **heading)
         upper = canvas.axes(left, header + label, cell, heights[0])
         draw_object(upper, scene, detection, values, style, region=0.75, caption=False, truth=False)
         lower = canvas.axes(left, header + label + heights[0] + gap, cell, heights[1])
@@ -235,7 +236,8 @@ def attribute_panel(
     return canvas.figure
 
 
-def _heading(target: str) -> str:
+def heading_of(target: str) -> str:
+    """Returns what a target's column is called: the paper's symbol, and our name for it."""
     return f'{SYMBOLS[target]} ({target})' if target in SYMBOLS else target
 
 

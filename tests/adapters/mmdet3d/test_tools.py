@@ -2,6 +2,7 @@
 
 import filecmp
 import importlib.util
+import json
 import os
 import runpy
 import subprocess
@@ -232,9 +233,10 @@ def test_two_processes_give_the_same_files_and_figures(folder):
     """Through dist_test.sh, with gloo; a frame a batch, as batches of two round differently."""
     if torch.cuda.is_available():
         pytest.skip('meant for machines without CUDA')
-    single = ['--cfg-options', 'test_dataloader.batch_size=1']
-    (folder / 'single.py').write_text((folder / 'hook.py').read_text())
-    values = run(folder, 'single.py', *single)
+    averages = "test_evaluator = [test_evaluator, dict(type='explain3d.AverageMapMetric')]\n"
+    (folder / 'single.py').write_text((folder / 'hook.py').read_text() + averages)
+    single = ['--cfg-options', 'test_dataloader.batch_size=1', 'test_evaluator.1.pictures=False']
+    values = run(folder, 'single.py', *single, f'test_evaluator.1.dir={folder / "averages"}')
     work_dir = folder / 'two'
     environment = {
         **os.environ,
@@ -243,8 +245,8 @@ def test_two_processes_give_the_same_files_and_figures(folder):
         'OMP_NUM_THREADS': '1',
         'PYTHONPATH': os.pathsep.join([str(ROOT / 'plugins'), str(Path(__file__).parent)]),
     }
-    command = [ROOT / 'tools/dist_test.sh', folder / 'hook.py', folder / 'second.pth', '2']
-    options = ['--work-dir', work_dir, *single]
+    command = [ROOT / 'tools/dist_test.sh', folder / 'single.py', folder / 'second.pth', '2']
+    options = ['--work-dir', work_dir, *single, f'test_evaluator.1.dir={folder / "averages_two"}']
     done = subprocess.run(
         [*map(str, command), *map(str, options)], env=environment, capture_output=True, text=True
     )
@@ -253,6 +255,14 @@ def test_two_processes_give_the_same_files_and_figures(folder):
     assert_same_files(work_dir / 'explanations', folder / 'single' / 'explanations')
     assert f'score: {values["score"]:.4f}' in done.stdout + done.stderr
     assert f'saliency: {values["saliency"]:.4f}' in done.stdout + done.stderr
+    one, two = (
+        json.loads((folder / name / 'table.json').read_text())
+        for name in ('averages', 'averages_two')
+    )
+    assert one == two
+    assert len(one['frames']) == 4
+    counts = {(f['class'], f['set']): f['count'] for f in one['figures'] if f['name'] == 'count'}
+    assert counts['all', 'all'] == 12
 
 
 def test_dist_test_explains_itself():
