@@ -80,7 +80,9 @@ class ReachProbe:
                 self._keep(item, self._of_one(item))
             return
         reach = _farthest([self._of_one(item) for item in _tensors(inputs)] or [self._largest])
-        if hasattr(module, 'kernel_size'):
+        if isinstance(module, nn.ZeroPad2d):
+            self._note_padding(module, inputs, output)
+        elif hasattr(module, 'kernel_size'):
             wider = self._widening(module, inputs, output)
             reach = (reach[0] + wider[0], reach[1] + wider[1])
         elif not type(module).__name__.startswith(_POINTWISE) and _has_parameters(module):
@@ -93,6 +95,17 @@ class ReachProbe:
 
     def _keep(self, item: Any, reach: tuple[float, float]) -> None:
         self._known[id(item)] = (item, reach)
+
+    def _note_padding(self, module: nn.ZeroPad2d, inputs: tuple, output: Any) -> None:
+        """Enters the grid of a map that zeros were put around, apart from a convolution."""
+        source, target = _shape(inputs), _shape(output)
+        grid = None if source is None or self.book is None else self.book.get(source)
+        if grid is None:
+            # Before the first kernel: the book would begin with the padded grid.
+            self.bounded = False
+            return
+        left, _, top, _ = module.padding
+        self.book.add(grid.padded(target, (top, left)))
 
     def _widening(self, module: nn.Module, inputs: tuple, output: Any) -> tuple[float, float]:
         """Returns what one convolution or pooling adds along y and x."""
