@@ -34,6 +34,8 @@ def trace(model):
 
 @pytest.mark.parametrize('cfg', CONFIGS, ids=label)
 def test_explainers_keep_their_promises_here_too(cfg, model, trace):
+    if cfg['type'] == 'OccAM':  # The scores of random weights are low.
+        cfg = {**cfg, 'score_thr': 0.0}
     before = snapshot(trace, model)
     maps = explain(cfg, trace)
     check(maps, TARGETS, 2, len(trace.points))

@@ -1,23 +1,13 @@
 """The metrics of saliency maps in OpenPCDet's own test run."""
 
-import logging
-import math
-
-import pcdet_scenes as scenes
 import pytest
-import torch
 from pcdet_runs import EXPLAINER, MEASURED, assert_same, run, write
-from test_pcdet_two_stage import ROI_HEAD
 
-from explain3d.adapters.common import measuring
-from explain3d.adapters.pcdet.evaluation import ExplainedEvaluation
 from explain3d.adapters.pcdet.settings import settings_of
-from explain3d.core.errors import InputError, NotApplicableError, UnknownNameError
+from explain3d.core.errors import InputError, UnknownNameError
 from explain3d.core.results import ResultStore
 from explain3d.metrics.saliency import SaliencyEvaluator
 from explain3d.metrics.saliency_table import load_records
-
-METHOD = {'METHOD': 'ChannelSum', 'ARGS': {'LAYER': 'stride4'}, 'SELECT': {'TOP_N': 2}}
 
 
 @pytest.fixture(scope='module')
@@ -91,75 +81,6 @@ def test_no_metrics_no_measuring():
     assert settings_of({'EXPLAINER': {}}).measure() is None
     settings = settings_of({'EXPLAINER': {'METRICS': 'pg', 'PROTOCOL': {'IOU_THR': {'Car': 0.6}}}})
     assert settings.measure().evaluator.protocol.iou_thr == {'car': 0.6}
-
-
-def evaluation(model, folder, **section):
-    settings = settings_of({'EXPLAINER': {**METHOD, **section}})
-    return ExplainedEvaluation(model, 1, logging.getLogger('test'), folder, settings)
-
-
-def test_two_stages_are_refused_before_the_first_frame(pcdet_host, tmp_path):
-    def two_stages(config):
-        config['MODEL'].update(NAME='VoxelRCNN', ROI_HEAD=ROI_HEAD)
-
-    model = scenes.build('second', two_stages)
-    with pytest.raises(NotApplicableError, match='expected a one-stage detector'):
-        evaluation(model, tmp_path, METRICS=['vea', 'insertion'])
-    with evaluation(model, tmp_path, METRICS=['vea', 'pg'], PROTOCOL={'IOU_THR': 0.0}) as run:
-        predict(model, gt_boxes=found_boxes(model))
-    assert {'saliency/all/all/vea', 'own'} <= run.report({'own': 1}).keys()
-
-
-@pytest.fixture(scope='module')
-def model(pcdet_host):
-    return scenes.build('second')
-
-
-def found_boxes(model):
-    """(1, 2, 8) the first two detections as annotations."""
-    with torch.no_grad():
-        found = model(scenes.batch(model, scenes.cloud(1)))[0][0]
-    labels = found['pred_labels'][:2, None].float()
-    return torch.cat([found['pred_boxes'][:2, :7], labels], 1)[None]
-
-
-def predict(model, **more):
-    with torch.no_grad():
-        return model(scenes.batch(model, scenes.cloud(1), **more))
-
-
-def test_every_metric_of_a_frame(model, tmp_path):
-    metrics = list(measuring.METRICS)
-    with evaluation(model, tmp_path, METRICS=metrics, PROTOCOL={'STEPS': 3}) as run:
-        predict(model, gt_boxes=found_boxes(model))
-    figures = run.report({})
-    assert figures['saliency/objects'] == 2
-    for name in ('deletion', 'insertion', 'vea', 'pg', 'enpg', 'sparseness'):
-        assert figures[f'saliency/all/all/{name}_count'] == 2
-        assert math.isfinite(figures[f'saliency/all/all/{name}'])
-    # The frame as it is gives the detections: both curves meet it.
-    (record, _) = run.measurement.records
-    assert record.curves['deletion'][0] == record.curves['insertion'][-1] > 0.9
-
-
-def test_frames_without_annotations_are_named_or_skipped(model, tmp_path, caplog):
-    with (
-        pytest.raises(InputError, match="Frame '000000': expected annotated objects"),
-        evaluation(model, tmp_path, METRICS='vea'),
-    ):
-        predict(model)
-    with evaluation(model, tmp_path, METRICS='vea', ON_ERROR='skip') as run:
-        predict(model)
-    assert "Frame '000000' is not measured: " in caplog.text
-    assert run.report({'own': 1}) == {'own': 1, 'saliency/objects': 0}
-
-
-def test_a_frame_that_is_not_explained_is_not_measured(model, tmp_path):
-    batch = scenes.batch(model, scenes.cloud(1), gt_boxes=found_boxes(model))
-    batch['points'][3, 2] = float('nan')
-    with evaluation(model, tmp_path, METRICS='vea', ON_ERROR='skip') as run, torch.no_grad():
-        model(batch)
-    assert run.measurement.records == []
 
 
 def test_without_the_explainer_nothing_is_measured(checkout, folder, pcdet_kitti):

@@ -126,7 +126,8 @@ def test_one_stage_detectors_are_black_boxes(pcdet_host, name, monkeypatch):
     (frame,) = frames_of(scenes.batch(model, cloud(model, 1)))
     box = PcdetBlackBox(model)
     (found,) = box.candidates([frame.points], 0.0)
-    explained = explain(model, cloud(model, 1), 'RandomMap', layer=CASES[name][1], targets='score')
+    options = dict(layer=CASES[name][1], targets='score', select={'score_thr': 0.0})
+    explained = explain(model, cloud(model, 1), 'RandomMap', **options)
     ours, theirs = (
         torch.cat([d.boxes[:, :6], d.scores[:, None], 10.0 * d.labels[:, None]], 1)
         for d in (found, explained.detections)

@@ -97,6 +97,8 @@ class AnchorCandidates(HostCandidates):
         """Returns the decoded boxes."""
         if self._rows is None:
             return self.all_boxes[index]
+        if len(index) == 0:
+            return self.anchors.new_zeros(0, 7)
         # A region's candidates are few of many; the head decodes what anchors it has.
         with overridden(self.head, 'anchors', self.anchors[index]):
             rows = [v if v is None else v[:, index] for v in self._rows]
