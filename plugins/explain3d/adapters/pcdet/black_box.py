@@ -154,7 +154,9 @@ class PcdetBlackBox(DetectorBlackBox):
             yield
 
     def _batch(self, clouds: Sequence[Tensor]) -> dict[str, Any]:
-        """Returns OpenPCDet's batch of these clouds."""
+        """Returns OpenPCDet's batch of these clouds, on the model's device."""
+        device = next(self.model.parameters()).device
+        clouds = [cloud.to(device) for cloud in clouds]
         batch = self._voxels.batch(clouds)
         if 'voxels' in batch and len(batch['voxels']) == 1:
             # ``PillarVFE`` squeezes a single pillar's axis away. Of two frames that are the same
