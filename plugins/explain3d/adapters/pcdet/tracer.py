@@ -16,6 +16,8 @@ from ..common.layers import LayerInfo, find_layer
 from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
+from ..common.window_pass import passes_of
+from ..common.windowed_gradients import GradientWindows
 from .black_box import black_box_of
 from .detector import forgotten, head_of
 from .head_pass import raw_outputs
@@ -52,6 +54,8 @@ class Tracer:
         self.candidates = candidates_class(self.head, head)
         self.layer: LayerInfo = find_layer(layers(model), layer)
         self.module = model.get_submodule(self.layer.name)
+        self.windows = GradientWindows(model, self.layer)
+        self._raw: Any = None
 
     def trace(self, predict: Callable[[dict], Any], frame: Frame, detections: Detections) -> Trace:
         """Runs one frame a second time and rebuilds its detections with a graph.
@@ -71,7 +75,10 @@ class Tracer:
             detections,
             frame.frame_id,
         )
-        leaf, attributes = replay.first()
+        box = black_box_of(self.model, predict, self.family)
+        self.windows.passes = passes_of(box)
+        with self.windows.watching():
+            leaf, attributes = replay.first()
         require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, input_coords(batches[0], self.layer.key))
         return Trace(
@@ -83,7 +90,8 @@ class Tracer:
             rows=rows,
             frame_id=frame.frame_id,
             replay=replay,
-            black_box=black_box_of(self.model, predict, self.family),
+            black_box=box,
+            gradients=self.windows.source(leaf, rows, self._raw, replay, attributes, frame.points),
         )
 
     def _pass(
@@ -114,4 +122,5 @@ class Tracer:
     def _run(self, predict: Callable[[dict], Any], inputs: dict) -> tuple[Candidates, dict]:
         """Runs the detector up to the point at which the head has the raw outputs."""
         args, kwargs, batch = raw_outputs(self.model, self.head, self.candidates, predict, inputs)
+        self._raw = self.candidates.maps_of(*args, **kwargs) if self.candidates.dense else None
         return self.candidates(self.head, batch, *args, **kwargs), batch
