@@ -34,7 +34,7 @@ _UNBOUNDED = (
 class ReachProbe:
     """Watches one forward pass and tells how far tensors look, in cells of the input grid.
 
-    The input grid is that of the first module with a kernel.
+    The input grid is that of the first module with a kernel or padding.
 
     Attributes:
         book: The grids that the pass went through.
@@ -89,7 +89,9 @@ class ReachProbe:
                 self._keep(item, self._of_one(item))
             return
         reach = _farthest([self._of_one(item) for item in _tensors(inputs)] or [self._largest])
-        if hasattr(module, 'kernel_size'):
+        if isinstance(module, nn.ZeroPad2d):
+            self._note_padding(module, inputs, output)
+        elif hasattr(module, 'kernel_size'):
             wider = self._widening(module, inputs, output)
             reach = (reach[0] + wider[0], reach[1] + wider[1])
             self._note(module, output, reach)
@@ -109,15 +111,32 @@ class ReachProbe:
     def _keep(self, item: Any, reach: tuple[float, float]) -> None:
         self._known[id(item)] = (item, reach)
 
+    def _note_padding(self, module: nn.ZeroPad2d, inputs: tuple, output: Any) -> None:
+        """Enters the grid of a map that zeros were put around, apart from a convolution."""
+        source, target = _shape(inputs), _shape(output)
+        if source is None:
+            self.bounded = False
+            return
+        grid = self._book_from(source).get(source)
+        if grid is None:
+            self.bounded = False
+            return
+        left, _, top, _ = module.padding
+        self.book.add(grid.padded(target, (top, left)))
+
+    def _book_from(self, shape: tuple[int, ...]) -> GridBook:
+        """Returns the grids, which begin with that of the first module with a kernel or padding."""
+        if self.book is None:
+            self.book = GridBook(shape if len(shape) == 3 else (1, *shape))
+        return self.book
+
     def _widening(self, module: nn.Module, inputs: tuple, output: Any) -> tuple[float, float]:
         """Returns what one convolution or pooling adds along y and x."""
         source, target = _shape(inputs[0] if inputs else None), _shape(output)
         if source is None or target is None:
             self.bounded = False
             return 0.0, 0.0
-        if self.book is None:
-            self.book = GridBook(source if len(source) == 3 else (1, *source))
-        grid, n = self.book.get(source), len(target)
+        grid, n = self._book_from(source).get(source), len(target)
         if grid is None:
             self.bounded = False
             return 0.0, 0.0

@@ -104,7 +104,7 @@ class OccAM(Explainer):
                 raise NotApplicableError(
                     'OccAM asks the detector about thousands of sub-clouds: expected a trace with '
                     '"black_box", received one without. Use an adapter that gives it '
-                    '(one-stage detectors of MMDetection3D).'
+                    '(those of one-stage detectors do).'
                 )
             require_finite(trace.points[:, :3], 'point coordinate')
             factors = [_factors(target) for target in targets]

@@ -8,7 +8,8 @@ import tiny_detectors as tiny
 import torch
 from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape
 
-from explain3d.adapters.mmdet3d.voxels import fast_layer, hard_voxels
+from explain3d.adapters.common.voxels import hard_voxels
+from explain3d.adapters.mmdet3d.voxels import fast_layer
 
 
 def stock(max_points, max_voxels=5000):

@@ -111,7 +111,7 @@ def test_several_detections_share_a_pass():
 def test_detections_of_one_cell():
     scene = Scene()
     trace = scene.trace(scene.detections(4, stride=1))
-    assert len({tuple(cell) for cell in trace.gradients._cells.tolist()}) < 4
+    assert len({tuple(cell) for cell in trace.gradients._pass.cells.tolist()}) < 4
     compare(trace)
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pcdet_runs import EXPLAINER, MEASURED, write
 
 from tests.helpers.pcdet_host import PcdetHost, find_host
 
@@ -43,3 +44,25 @@ def converted(tmp_path_factory):
 
     yield path
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory):
+    """A copy of the host, for what it writes into its own folder."""
+    root = tmp_path_factory.mktemp('checkout')
+    for part in ('pcdet', 'tools'):
+        shutil.copytree(find_host().root / part, root / part)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, pcdet_kitti, converted):
+    """Configurations with and without an explainer, and weights."""
+    folder = tmp_path_factory.mktemp('run')
+    write(folder / 'plain.yaml', pcdet_kitti)
+    write(folder / 'odam.yaml', pcdet_kitti, EXPLAINER)
+    write(folder / 'measured.yaml', pcdet_kitti, {**EXPLAINER, **MEASURED})
+    for name in ('second', 'centerpoint'):
+        shutil.copy(converted(f'{name}_small_miniworld'), folder / f'{name}.pth')
+    return folder

@@ -18,11 +18,13 @@ from explain3d.adapters.pcdet.settings import settings_of
 from explain3d.core.selection import Selection
 from explain3d.core.targets import parse_targets
 from explain3d.methods import EXPLAINERS
+from explain3d.metrics.protocol import Protocol
 from tests.helpers.pcdet_host import find_host
 
 FOLDER = Path(__file__).parents[3] / 'configs' / 'pcdet'
 CONFIGS = sorted(p.stem for p in FOLDER.glob('*.yaml'))
 EXPLAINING = [name for name in CONFIGS if name.startswith('ffam_')]
+MEASURING = [name for name in CONFIGS if name.startswith('metrics_')]
 STOCK = {
     'ffam_second_kitti': 'kitti_models/second.yaml',
     'ffam_pv-rcnn_kitti': 'kitti_models/pv_rcnn.yaml',
@@ -51,7 +53,8 @@ def tools():
 
 def test_there_are_configs():
     assert set(STOCK) <= set(EXPLAINING)
-    assert len(CONFIGS) > len(EXPLAINING)
+    assert MEASURING
+    assert len(CONFIGS) > len(EXPLAINING) + len(MEASURING)
 
 
 @pytest.mark.parametrize('name', EXPLAINING)
@@ -76,7 +79,17 @@ def test_configs_of_ours_resolve_without_openpcdet(name):
     config = read_config(FOLDER / f'{name}.yaml')
     assert '_BASE_CONFIG_' not in str(config)
     assert {'CLASS_NAMES', 'DATA_CONFIG', 'MODEL'} <= set(config)
-    assert ('EXPLAINER' in config) == (name in EXPLAINING)
+    assert ('EXPLAINER' in config) == (name in EXPLAINING + MEASURING)
+
+
+@pytest.mark.parametrize('name', MEASURING)
+def test_metrics_and_protocol_are_the_defaults_of_the_benchmark(name):
+    settings = settings_of(read_config(FOLDER / f'{name}.yaml'))
+    evaluator = settings.measure().evaluator
+    assert evaluator.metrics == ('deletion', 'insertion', 'vea', 'pg', 'enpg')
+    assert evaluator.protocol == Protocol()
+    assert settings.explainer['type'] == 'FFAM'
+    assert Selection(**settings.select).matched == 'tp'
 
 
 def test_the_small_detector_for_waymo_has_the_size_of_its_twin():

@@ -6,7 +6,6 @@ import torch
 
 from explain3d.adapters.pcdet.frames import detections_of, frames_of
 from explain3d.adapters.pcdet.tracer import Tracer
-from explain3d.core.errors import NotApplicableError
 from tests.contract.test_explainers import (
     CONFIGS,
     TARGETS,
@@ -33,8 +32,10 @@ def trace(model):
     return Tracer(model, 'stride4').trace(model.forward, frames_of(batch)[0], detections)
 
 
-@pytest.mark.parametrize('cfg', [c for c in CONFIGS if c['type'] != 'OccAM'], ids=label)
+@pytest.mark.parametrize('cfg', CONFIGS, ids=label)
 def test_explainers_keep_their_promises_here_too(cfg, model, trace):
+    if cfg['type'] == 'OccAM':  # The scores of random weights are low.
+        cfg = {**cfg, 'score_thr': 0.0}
     before = snapshot(trace, model)
     maps = explain(cfg, trace)
     check(maps, TARGETS, 2, len(trace.points))
@@ -42,8 +43,3 @@ def test_explainers_keep_their_promises_here_too(cfg, model, trace):
     assert_untouched(trace, model, before)
     with torch.no_grad():
         same(maps, explain(cfg, trace))
-
-
-def test_what_asks_for_sub_clouds_is_refused(trace):
-    with pytest.raises(NotApplicableError, match='expected a trace with "black_box"'):
-        explain({'type': 'OccAM', 'samples': 2, 'density': [0.5]}, trace)

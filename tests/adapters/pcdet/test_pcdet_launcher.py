@@ -2,89 +2,22 @@
 
 import logging
 import os
-import pickle
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
+from pcdet_runs import EXPLAINER, ROOT, assert_same, results, run, write
 
 from explain3d.adapters.pcdet import launcher
 from explain3d.adapters.pcdet.host import HostError, checked_script, find_script
 from explain3d.core.errors import CheckpointMismatchError, InputError, UnknownNameError
 from explain3d.core.results import ResultStore
-from tests.helpers.pcdet_host import find_host
-
-ROOT = Path(__file__).parents[3]
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-EXPLAINER = {
-    'METHOD': 'ODAM',
-    'ARGS': {'LAYER': 'stride4'},
-    'TARGETS': ['score'],
-    'SELECT': {'SCORE_THR': 0.2, 'TOP_N': 2},
-    'INTERVAL': 1,
-}
-
-
-@pytest.fixture(scope='module')
-def checkout(tmp_path_factory):
-    """A copy of the host, for what it writes into its own folder."""
-    root = tmp_path_factory.mktemp('checkout')
-    for part in ('pcdet', 'tools'):
-        shutil.copytree(find_host().root / part, root / part)
-    yield root
-    shutil.rmtree(root)
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory, pcdet_kitti, converted):
-    """Configurations with and without an explainer, and weights."""
-    folder = tmp_path_factory.mktemp('run')
-    write(folder / 'plain.yaml', pcdet_kitti)
-    write(folder / 'odam.yaml', pcdet_kitti, EXPLAINER)
-    for name in ('second', 'centerpoint'):
-        shutil.copy(converted(f'{name}_small_miniworld'), folder / f'{name}.pth')
-    return folder
-
-
-def write(path, data, explainer=None, name='second'):
-    base = ROOT / 'configs' / 'pcdet' / f'{name}_small_miniworld.yaml'
-    content = {'_BASE_CONFIG_': str(base), 'DATA_CONFIG': {'DATA_PATH': str(data)}}
-    if explainer is not None:
-        content['EXPLAINER'] = explainer
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-def run(checkout, folder, config='odam.yaml', *options, ckpt='second.pth', **settings):
-    """Runs the script in this process; returns its results and what it logged of them."""
-    tag = Path(config).stem
-    arguments = ['--cfg_file', str(folder / config), '--ckpt', str(folder / ckpt)]
-    arguments += ['--workers', '0', '--extra_tag', tag, *options]
-    launcher.run(checkout / 'tools/test.py', arguments, DEVICE, **settings)
-    return results(checkout, tag)
-
-
-def results(checkout, tag):
-    """The detections of a run, and the lines of its log that have metrics."""
-    (found,) = (checkout / 'output').glob(f'**/{tag}/eval/**/result.pkl')
-    annotations = pickle.loads(found.read_bytes())
-    log = max(found.parent.glob('log_eval_*.txt'), key=os.path.getmtime).read_text()
-    lines = [re.sub(r'^[\d\- :,]+INFO  ', '', line) for line in log.splitlines()]
-    return found.parent, annotations, [x for x in lines if re.search(r'AP|recall.r|objects', x)]
-
-
-def assert_same(a, b):
-    assert len(a) == len(b) == 2
-    for x, y in zip(a, b, strict=True):
-        assert x.keys() == y.keys()
-        for key in x:
-            assert np.array_equal(x[key], y[key]), key
+from explain3d.metrics.saliency_table import load_records
 
 
 @pytest.fixture(scope='module')
@@ -275,7 +208,7 @@ def run_processes(checkout, folder, count):
         'PCDET_ROOT': str(checkout),
         'PYTHONPATH': os.pathsep.join([str(ROOT / 'plugins'), os.environ.get('PYTHONPATH', '')]),
     }
-    command = [ROOT / 'tools/dist_test.sh', folder / 'odam.yaml', folder / 'second.pth', count]
+    command = [ROOT / 'tools/dist_test.sh', folder / 'measured.yaml', folder / 'second.pth', count]
     options = ['--device', 'cpu', '--workers', 0, '--extra_tag', count, '--batch_size', count]
     done = subprocess.run(
         [*map(str, command), *map(str, options)], env=environment, capture_output=True, text=True
@@ -301,3 +234,9 @@ def test_two_processes_give_the_same(checkout, folder):
     for name in names:
         a, b = (ResultStore(p).load(Path(name).stem) for p in (own, other))
         torch.testing.assert_close(a.saliency, b.saliency, rtol=1e-4, atol=1e-6)
+    a, b = (load_records(p / 'metrics' / 'records.json') for p in (own, other))
+    assert [r.name for r in a] == [r.name for r in b]
+    assert len({r.frame for r in a}) == 2
+    for x, y in zip(a, b, strict=True):
+        assert x.figures == pytest.approx(y.figures, rel=1e-3, abs=1e-3)
+    assert log.count('How good the maps are') == 1

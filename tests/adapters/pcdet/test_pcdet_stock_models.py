@@ -9,8 +9,12 @@ import torch
 
 from explain3d.adapters.common.layers import find_layer
 from explain3d.adapters.pcdet import explain
+from explain3d.adapters.pcdet.black_box import PcdetBlackBox
 from explain3d.adapters.pcdet.config import read_config
+from explain3d.adapters.pcdet.frames import frames_of
 from explain3d.adapters.pcdet.layers import layers
+from explain3d.core.black_box import Region
+from explain3d.core.errors import NotApplicableError
 
 KITTI = [0, -6.4, -3, 12.8, 6.4, 1]
 WAYMO = [-6.4, -6.4, -2, 6.4, 6.4, 4]
@@ -101,3 +105,50 @@ def test_finite_maps_with_gradients(pcdet_host, name, monkeypatch):
         through = explain(model, cloud(model, 1), through_proposals=True, **options)
         assert torch.equal(through.detections.boxes, found.detections.boxes)
         assert not torch.allclose(through.saliency, found.saliency, rtol=0.05)
+
+
+#: One-stage detectors; whether a part of the frame can stand for the whole.
+ONE_STAGE = {
+    'kitti_models/second_multihead': False,
+    'kitti_models/second_iou': True,
+    'kitti_models/pointpillar': True,
+    'waymo_models/centerpoint': True,
+    'nuscenes_models/cbgs_pillar0075_res2d_centerpoint': False,
+    'nuscenes_models/cbgs_voxel0075_voxelnext': False,
+}
+
+
+@pytest.mark.parametrize('name', ONE_STAGE)
+def test_one_stage_detectors_are_black_boxes(pcdet_host, name, monkeypatch):
+    model = build(pcdet_host, name)
+    monkeypatch.setattr(scenes, 'cloud', lambda seed: cloud(model, seed))
+    scenes.calibrate(model)
+    (frame,) = frames_of(scenes.batch(model, cloud(model, 1)))
+    box = PcdetBlackBox(model)
+    (found,) = box.candidates([frame.points], 0.0)
+    options = dict(layer=CASES[name][1], targets='score', select={'score_thr': 0.0})
+    explained = explain(model, cloud(model, 1), 'RandomMap', **options)
+    ours, theirs = (
+        torch.cat([d.boxes[:, :6], d.scores[:, None], 10.0 * d.labels[:, None]], 1)
+        for d in (found, explained.detections)
+    )
+    assert len(theirs) > 5
+    assert torch.cdist(theirs, ours.cpu(), p=float('inf')).amin(1).max() < 1e-3
+
+    middle = explained.detections.boxes[0, :2].tolist()
+    regions = [Region(*middle, 1.5, int(explained.detections.labels[0]))]
+    far = (frame.points[:, :2] - frame.points.new_tensor(middle)).norm(dim=1) >= 1.5
+    clouds = [frame.points, frame.points[far | (torch.rand(len(far)) < 0.5)], frame.points[far]]
+    answers = box.candidates_in(clouds, regions, 0.0, frame.points)
+    assert (box.reach() is not None) == ONE_STAGE[name]
+    whole = PcdetBlackBox(model, windows=False).candidates_in(clouds, regions, 0.0)
+    assert len(whole[0][0]) > 0
+    for (a,), (b,) in zip(answers, whole, strict=True):
+        torch.testing.assert_close(a.boxes, b.boxes, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(a.scores, b.scores, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', sorted(set(CASES) - set(ONE_STAGE)))
+def test_others_are_refused(pcdet_host, name):
+    with pytest.raises(NotApplicableError, match='decides what becomes a candidate'):
+        PcdetBlackBox(build(pcdet_host, name))

@@ -257,3 +257,33 @@ def matched(ours, theirs):
         if close.any():
             pairs.append((i, int(close.nonzero()[0])))
     return pairs
+
+
+def test_as_black_boxes_they_give_the_same_candidates_of_parts_of_a_cloud(pair):
+    """So Deletion, Insertion and OccAM ask both the same, in windows too."""
+    from explain3d.adapters.mmdet3d.black_box import MMDet3DBlackBox
+    from explain3d.adapters.pcdet.black_box import PcdetBlackBox
+    from explain3d.core.black_box import Region
+
+    _, mm, pc, points = pair
+    points = torch.from_numpy(points)
+    boxes = MMDet3DBlackBox(mm), PcdetBlackBox(pc)
+    ours, theirs = (box.candidates([points], 0.3)[0] for box in boxes)
+    best = int(ours.scores.argmax())
+    x, y = ours.boxes[best, :2].tolist()
+    region = Region(x, y, 4.0, int(ours.labels[best]))
+    near = (points[:, :2] - torch.tensor([x, y])).norm(dim=1) < region.radius
+    some = torch.rand(len(points), generator=torch.Generator().manual_seed(0)) < 0.6
+    clouds = [points, points[~near | some], points[~near]]
+    found = [box.candidates_in(clouds, [region], 0.02, points) for box in boxes]
+    assert abs(boxes[0].cost([region], points) - boxes[1].cost([region], points)) < 0.1
+    pairs = [(ours, theirs), *((a[0], b[0]) for a, b in zip(*found, strict=True))]
+    assert [len(a) > 3 for a, _ in pairs[:3]] == [True] * 3
+    for a, b in pairs:
+        # Scores on the threshold may fall on either side of it.
+        assert abs(len(a) - len(b)) <= 1
+        a, b = (torch.cat([d.boxes, d.scores[:, None], d.labels[:, None]], 1) for d in (a, b))
+        if len(a) and len(b):
+            distance = torch.cdist(a, b, p=float('inf'))
+            near = [distance.amin(axis).sort().values for axis in (0, 1)]
+            assert max(float(values[: min(len(a), len(b)) - 1].max()) for values in near) < 1e-2

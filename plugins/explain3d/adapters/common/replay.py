@@ -35,7 +35,7 @@ class Replays:
         detections: Detections,
         frame_id: str,
     ) -> None:
-        self._run, self._detections, self._frame_id = run, detections, frame_id
+        self._run, self.detections, self._frame_id = run, detections, frame_id
         self.index: Tensor | None = None
         self.cells: Tensor | None = None
 
@@ -54,9 +54,9 @@ class Replays:
 
     def _read(self, candidates: Candidates) -> dict[str, Tensor]:
         if self.index is None:
-            self.index = identify(candidates, self._detections, self._frame_id)
+            self.index = identify(candidates, self.detections, self._frame_id)
             self.cells = _cells(candidates, self.index)
-        return attributes_of(candidates, self.index, self._detections.labels)
+        return attributes_of(candidates, self.index, self.detections.labels)
 
 
 def _cells(candidates: Candidates, index: Tensor) -> Tensor | None:

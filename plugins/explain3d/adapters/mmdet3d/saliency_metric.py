@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from explain3d.adapters.common.measuring import ExplanationMeasure, each_once, scalars_of
 from explain3d.core.errors import InputError
-from explain3d.metrics.protocol import Protocol
 from explain3d.metrics.saliency import METRICS as FIGURES
-from explain3d.metrics.saliency import ObjectRecord, SaliencyEvaluator
-from explain3d.metrics.saliency_table import Table, save_records, table_of
+from explain3d.metrics.saliency import ObjectRecord
+from explain3d.metrics.saliency_report import markdown
+from explain3d.metrics.saliency_table import save_records, table_of
 from explain3d.registry import METRICS
 
 
@@ -56,7 +57,7 @@ class SaliencyMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.evaluator = SaliencyEvaluator(Protocol(**(protocol or {})), metrics)
+        self.measure = ExplanationMeasure(metrics, protocol)
         self.file, self.draws = file, draws
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -72,12 +73,7 @@ class SaliencyMetric(BaseMetric):
                     'Expected data samples with an "explanation", received one without: add an '
                     'explain3d.ExplainerHook to custom_hooks.'
                 )
-            evaluator = self.evaluator
-            digest = explanation.settings.get('model', '')
-            if not evaluator.protocol.detector:
-                protocol = replace(evaluator.protocol, detector=digest)
-                evaluator = SaliencyEvaluator(protocol, evaluator.metrics)
-            found = evaluator.evaluate({explanation.method: explanation}, explanation.black_box)
+            found = self.measure.records(explanation)
             self.results.append([asdict(record) for record in found])
 
     def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
@@ -89,13 +85,7 @@ class SaliencyMetric(BaseMetric):
         Returns:
             For each target, class and figure, mean and ends of the interval, and the counts.
         """
-        # A sampler repeats frames to give every process equally many.
-        seen = {}
-        for frame in results:
-            for values in frame:
-                record = ObjectRecord(**values)
-                seen.setdefault((record.name, record.method, record.target), record)
-        records = list(seen.values())
+        records = each_once(ObjectRecord(**values) for frame in results for values in frame)
         logger = MMLogger.get_current_instance()
         if self.file is not None and dist.is_main_process():
             save_records(records, os.fspath(self.file))
@@ -103,21 +93,5 @@ class SaliencyMetric(BaseMetric):
             logger.warning('No detection matched an object: there is nothing to measure.')
             return {'objects': 0}
         table = table_of(records, draws=self.draws)
-        logger.info(_text(table))
-        return _scalars(table)
-
-
-def _scalars(table: Table) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for ((_, target), category, figure), interval in table.cells.items():
-        key = f'{target}/{category}/{figure}'
-        values[key] = interval.mean
-        values[f'{key}_low'], values[f'{key}_high'] = interval.low, interval.high
-        values[f'{key}_count'] = interval.count
-    return {**values, 'objects': table.counts()['all']}
-
-
-def _text(table: Table) -> str:
-    from explain3d.metrics.saliency_report import markdown
-
-    return markdown(table)
+        logger.info(markdown(table))
+        return scalars_of(table)

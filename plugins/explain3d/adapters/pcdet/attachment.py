@@ -11,6 +11,7 @@ from torch import Tensor
 from ...core.structures import Explanation
 from ..common.attachment import ExplainingAttachment
 from ..common.frames import Frame
+from .black_box import PcdetBlackBox, black_box_of
 
 
 class Attachment(ExplainingAttachment):
@@ -27,6 +28,9 @@ class Attachment(ExplainingAttachment):
 
     method = 'forward'
     once_only = 'one explainer at a time. Run the test once for each method.'
+
+    #: The detector for metrics, once there was a frame; in a tuple, as it may be None.
+    _black_box: tuple[PcdetBlackBox | None] | None = None
 
     def __init__(
         self, *args: Any, explained: Callable[[Explanation], Any] | None = None, **kwargs: Any
@@ -56,5 +60,8 @@ class Attachment(ExplainingAttachment):
         return self.worker.explain(self._host, frame, plan)
 
     def _hand_over(self, output: Mapping[str, Tensor], explanation: Explanation) -> None:
+        if self._black_box is None:
+            self._black_box = (black_box_of(self.model, self._host, self.worker.tracer.family),)
+        (explanation.black_box,) = self._black_box
         if self.explained is not None:
             self.explained(explanation)

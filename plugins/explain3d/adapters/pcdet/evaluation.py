@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed, nn
 
+from ...core.structures import Explanation
 from ..common.recorder import Counts, Recorder
 from .attachment import Attachment
+from .black_box import PcdetBlackBox
 from .detector import unwrap
 from .frame_explainer import FrameExplainer
+from .measuring import Measurement
 from .settings import ExplainerSettings, settings_of
 
 
@@ -20,7 +23,8 @@ class ExplainedEvaluation:
     """A context in which each frame that a detector predicts is explained.
 
     It lets go of the detector after the last batch: the results are on the disk before OpenPCDet
-    computes its metrics.
+    computes its metrics. Where the settings ask for metrics of the maps, each frame is measured
+    after its batch.
 
     Args:
         model: The detector with its weights.
@@ -31,7 +35,8 @@ class ExplainedEvaluation:
 
     Raises:
         UnknownNameError: If the method, layer, a target or a kind of picture is unknown.
-        NotApplicableError: If the detector cannot be explained.
+        NotApplicableError: If the detector cannot be explained, or not be asked about perturbed
+            frames where Deletion or Insertion are to be measured.
         ResultFileError: If the folder cannot be written to.
     """
 
@@ -60,7 +65,14 @@ class ExplainedEvaluation:
             logger=logger,
             **{**settings.outputs, 'dir': folder},
         )
-        self.attachment = Attachment(model, lambda: (frames, recorder), settings.on_error)
+        self.measurement = _measurement(model, settings, Path(folder), logger)
+        self._pending: list[Explanation] = []
+        self.attachment = Attachment(
+            model,
+            lambda: (frames, recorder),
+            settings.on_error,
+            explained=self._pending.append if self.measurement else None,
+        )
         logger.info(
             f'{type(frames.explainer).__name__} explains {[t.name for t in frames.targets]} of '
             f'{frames.tracer.head_path} at {frames.tracer.layer.name} into {folder}'
@@ -75,15 +87,45 @@ class ExplainedEvaluation:
         self._hook.remove()
         self.attachment.detach()
 
+    def report(self, result: Any) -> Any:
+        """Tells how good the maps are, after OpenPCDet's own metrics.
+
+        Args:
+            result: What OpenPCDet's evaluation returned: its metrics by name.
+
+        Returns:
+            The same, with the figures of the maps beside its own.
+        """
+        if self.measurement is None:
+            return result
+        figures = self.measurement.report()
+        return {**result, **figures} if isinstance(result, Mapping) else result
+
     def _after_batch(self, *_: Any) -> None:
+        while self._pending:
+            self.measurement.add(self._pending.pop(0))
         self.left -= 1
         if self.left:
             return
         self.attachment.detach()
+        if self.measurement is not None:
+            self.measurement.gather()
         recorder = self.attachment.recorder
         device = next(self.attachment.model.parameters()).device
         sum_over_processes(recorder.counts, device)
         self.logger.info(f'Explained: {recorder.counts.text()}; in {recorder.folder}')
+
+
+def _measurement(
+    model: nn.Module, settings: ExplainerSettings, folder: Path, logger: Any
+) -> Measurement | None:
+    measure = settings.measure()
+    if measure is None:
+        return None
+    if {'deletion', 'insertion'} & set(measure.evaluator.metrics):
+        PcdetBlackBox(model, family=settings.head)  # Why it cannot be one, before the first frame.
+    place = folder / 'metrics'
+    return Measurement(measure, place, logger, settings.resume, settings.on_error)
 
 
 def sum_over_processes(counts: Counts, device: torch.device) -> None:
@@ -113,10 +155,11 @@ def explained(eval_one_epoch: Callable, out_dir: str | None = None) -> Callable:
         folder = Path(out_dir or settings.outputs.get('dir') or result_dir / 'explanations')
         if getattr(args, 'eval_all', False) and result_dir not in folder.parents:
             folder = folder / f'epoch_{epoch_id}'
-        with ExplainedEvaluation(model, len(dataloader), logger, folder, settings):
-            return eval_one_epoch(
+        with ExplainedEvaluation(model, len(dataloader), logger, folder, settings) as run:
+            result = eval_one_epoch(
                 cfg, args, model, dataloader, epoch_id, logger,
                 *rest, result_dir=result_dir, **kwargs,
             )  # fmt: skip
+        return run.report(result)
 
     return evaluate

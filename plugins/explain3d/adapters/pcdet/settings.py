@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ...core.errors import InputError, UnknownNameError
+from ..common.measuring import ExplanationMeasure
 
 SECTION = 'EXPLAINER'
 
@@ -24,6 +25,7 @@ class ExplainerSettings:
             TARGETS: [all, score]
             SELECT: {SCORE_THR: 0.3, TOP_N: 20}
             OUTPUTS: {PICTURES: True}
+            METRICS: [deletion, vea, pg]
 
     Attributes:
         method: A registered explainer.
@@ -40,6 +42,8 @@ class ExplainerSettings:
         head: Family of heads that the detector's is taken for, see ``heads.HEADS``.
         through_proposals: Of a two-stage detector: whether the path through the proposal is
             explained beside the refinement.
+        metrics: How good the maps are is measured by these, some of ``metrics.saliency.METRICS``.
+        protocol: Arguments of ``metrics.protocol.Protocol``.
     """
 
     method: str = 'FFAM'
@@ -53,11 +57,17 @@ class ExplainerSettings:
     check_checkpoint: bool = True
     head: str | None = None
     through_proposals: bool = False
+    metrics: Sequence[str] = ()
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def explainer(self) -> dict[str, Any]:
         """The explainer's configuration."""
         return {'type': self.method, **self.args}
+
+    def measure(self) -> ExplanationMeasure | None:
+        """Returns what measures the maps, or None if no metric is asked for."""
+        return ExplanationMeasure(self.metrics, self.protocol) if self.metrics else None
 
 
 def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
@@ -67,8 +77,8 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
         config: The whole configuration.
 
     Raises:
-        InputError: If there is no such section, or it is no mapping.
-        UnknownNameError: If a key is unknown; the message lists the candidates.
+        InputError: If there is no such section, it is no mapping, or the protocol is out of range.
+        UnknownNameError: If a key or a metric is unknown; the message lists the candidates.
     """
     section = config.get(SECTION)
     if not isinstance(section, Mapping):
@@ -87,7 +97,7 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
                 f'Unknown key {key.upper()} in the section {SECTION}: expected some of '
                 f'{[name.upper() for name in known]}.{hint}'
             )
-    for name in ('args', 'select', 'outputs'):
+    for name in ('args', 'select', 'outputs', 'protocol'):
         if values.get(name) is None:
             values.pop(name, None)
         elif not isinstance(values[name], dict):
@@ -95,7 +105,11 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
                 f'{SECTION}.{name.upper()} is {values[name]!r}: expected a mapping, such as '
                 '{SCORE_THR: 0.3}.'
             )
-    return ExplainerSettings(**values)
+    names = values.get('metrics')
+    values['metrics'] = [names] if isinstance(names, str) else list(names or ())
+    settings = ExplainerSettings(**values)
+    settings.measure()  # What is wrong with it is told here.
+    return settings
 
 
 def _lower(value: Any) -> Any:

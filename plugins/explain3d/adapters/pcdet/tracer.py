@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...core.capture import Leaf, leaf_at
-from ...core.errors import NotApplicableError
-from ...core.session import frozen_evaluation, overridden
+from ...core.session import frozen_evaluation
 from ...core.structures import Detections, Trace
 from ..common.candidates import Candidates
 from ..common.frames import Frame
@@ -17,14 +16,14 @@ from ..common.layers import LayerInfo, find_layer
 from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
+from ..common.window_pass import passes_of
+from ..common.windowed_gradients import GradientWindows
+from .black_box import black_box_of
 from .detector import forgotten, head_of
+from .head_pass import raw_outputs
 from .heads import candidates_class
 from .layers import input_coords, layers
 from .proposals import proposals_of
-
-
-class _HeadReached(Exception):  # noqa: N818 - ends the pass, is no error
-    """The head has the raw outputs; what it would do with them (NMS) is not needed."""
 
 
 class Tracer:
@@ -49,12 +48,14 @@ class Tracer:
         head: str | None = None,
         through_proposals: bool = False,
     ) -> None:
-        self.model = model
+        self.model, self.family = model, head
         self.through_proposals = through_proposals
         self.head_path, self.head = head_of(model)
         self.candidates = candidates_class(self.head, head)
         self.layer: LayerInfo = find_layer(layers(model), layer)
         self.module = model.get_submodule(self.layer.name)
+        self.windows = GradientWindows(model, self.layer)
+        self._raw: Any = None
 
     def trace(self, predict: Callable[[dict], Any], frame: Frame, detections: Detections) -> Trace:
         """Runs one frame a second time and rebuilds its detections with a graph.
@@ -74,7 +75,10 @@ class Tracer:
             detections,
             frame.frame_id,
         )
-        leaf, attributes = replay.first()
+        box = black_box_of(self.model, predict, self.family)
+        self.windows.passes = passes_of(box)
+        with self.windows.watching():
+            leaf, attributes = replay.first()
         require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, input_coords(batches[0], self.layer.key))
         return Trace(
@@ -86,6 +90,8 @@ class Tracer:
             rows=rows,
             frame_id=frame.frame_id,
             replay=replay,
+            black_box=box,
+            gradients=self.windows.source(leaf, rows, self._raw, replay, attributes, frame.points),
         )
 
     def _pass(
@@ -115,30 +121,6 @@ class Tracer:
 
     def _run(self, predict: Callable[[dict], Any], inputs: dict) -> tuple[Candidates, dict]:
         """Runs the detector up to the point at which the head has the raw outputs."""
-        caught: list[Candidates] = []
-        batches: list[dict] = [inputs]
-
-        def note(_module: nn.Module, args: tuple) -> None:
-            batches.append(args[0])
-
-        def stop(*args: Any, **kwargs: Any) -> None:
-            if self.candidates.of_detector:
-                batches.append(args[0])
-                args = args[1:]
-            caught.append(self.candidates(self.head, batches[-1], *args, **kwargs))
-            raise _HeadReached
-
-        owner = self.model if self.candidates.of_detector else self.head
-        handle = self.head.register_forward_pre_hook(note)
-        try:
-            with overridden(owner, self.candidates.intercepts, stop):
-                predict(inputs)
-        except _HeadReached:
-            return caught[0], batches[-1]
-        finally:
-            handle.remove()
-        raise NotApplicableError(
-            f'{type(owner).__name__}.{self.candidates.intercepts} was not called: expected a '
-            'head that works as its parent class in OpenPCDet does. Name another family (HEAD in '
-            'the section EXPLAINER).'
-        )
+        args, kwargs, batch = raw_outputs(self.model, self.head, self.candidates, predict, inputs)
+        self._raw = self.candidates.maps_of(*args, **kwargs) if self.candidates.dense else None
+        return self.candidates(self.head, batch, *args, **kwargs), batch

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ....core.session import overridden
 from .base import HostCandidates
 
 
 class AnchorCandidates(HostCandidates):
     """One candidate for each anchor, decoded by the head itself, direction classifier included.
 
-    The half turn that the direction classifier chooses has no gradient.
+    The half turn that the direction classifier chooses has no gradient. Anchors stand in the order
+    in which the head decodes them: cell by cell, or with several heads map by map.
 
     Args:
         head: An ``AnchorHeadSingle`` or ``AnchorHeadMulti``.
@@ -24,6 +27,8 @@ class AnchorCandidates(HostCandidates):
         dir_cls_preds: (1, H, W, anchors * bins), likewise, or None.
     """
 
+    dense = True
+
     def __init__(
         self,
         head: nn.Module,
@@ -33,23 +38,87 @@ class AnchorCandidates(HostCandidates):
         box_preds: Tensor | list[Tensor],
         dir_cls_preds: Tensor | list[Tensor] | None = None,
     ) -> None:
-        # The class's method: on the instance it is shadowed while candidates are made.
-        decode = type(head).generate_predicted_boxes
-        classes, boxes = decode(head, batch_size, cls_preds, box_preds, dir_cls_preds)
-        self.all_boxes = boxes[0, :, :7]
-        self.classes = _all_classes(head, classes)
+        self.head = head
+        predictions = (cls_preds, box_preds, dir_cls_preds)
+        if _decodes_any_rows(head) and isinstance(cls_preds, Tensor):
+            count = len(self.anchors)
+            self._rows = [v if v is None else v.reshape(1, count, -1) for v in predictions]
+            self.classes = self._rows[0][0].float()
+            return
+        self._rows = None
+        classes, boxes = _decoded(head, *predictions)
+        self.all_boxes, self.classes = boxes[0, :, :7], _all_classes(head, classes)
+
+    @classmethod
+    def maps_of(
+        cls,
+        batch_size: int,
+        cls_preds: Tensor | list[Tensor],
+        box_preds: Tensor | list[Tensor],
+        dir_cls_preds: Tensor | list[Tensor] | None = None,
+    ) -> Any:
+        """Returns the three; what several heads give has no map, and is returned as it is."""
+        return [_channels_first(value) for value in (cls_preds, box_preds, dir_cls_preds)]
+
+    @classmethod
+    def of_maps(cls, head: nn.Module, maps: Any) -> AnchorCandidates:
+        """Returns the candidates of what ``maps_of`` gave."""
+        return cls(head, {}, 1, *(_channels_last(value) for value in maps))
+
+    @cached_property
+    def anchors(self) -> Tensor:
+        """(A, 7) the anchors."""
+        tables = self.head.anchors
+        if not isinstance(tables, list):
+            return tables.reshape(-1, tables.shape[-1])
+        if self.head.use_multihead:
+            rows = [t.permute(3, 4, 0, 1, 2, 5).reshape(-1, t.shape[-1]) for t in tables]
+            return torch.cat(rows)
+        return torch.cat(tables, dim=-3).reshape(-1, tables[0].shape[-1])
 
     def of_label(self, label: int) -> Tensor:
         """Returns the anchors that can be reported as that class."""
         return torch.isfinite(self.classes[:, label].detach()).nonzero().flatten()
 
+    def cells(self, index: Tensor) -> Tensor:
+        """Returns the rows and columns of the anchors."""
+        _, height, width = self.head.anchors[0].shape[:3]
+        if self.head.use_multihead:
+            cell = index % (height * width)
+        else:
+            cell = index // (len(self.anchors) // (height * width))
+        return torch.stack([cell // width, cell % width], 1)
+
+    def places(self, index: Tensor) -> Tensor:
+        """Returns the centres of the anchors."""
+        return self.anchors[index, :2]
+
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the decoded boxes."""
-        return self.all_boxes[index]
+        if self._rows is None:
+            return self.all_boxes[index]
+        if len(index) == 0:
+            return self.anchors.new_zeros(0, 7)
+        # A region's candidates are few of many; the head decodes what anchors it has.
+        with overridden(self.head, 'anchors', self.anchors[index]):
+            rows = [v if v is None else v[:, index] for v in self._rows]
+            return _decoded(self.head, *rows)[1][0, :, :7]
 
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the anchors' class outputs."""
         return self.classes[index, label]
+
+
+def _decoded(head: nn.Module, *predictions: Any) -> tuple[Any, Tensor]:
+    """Returns what the head makes of its predictions for one frame: classes and boxes."""
+    # The class's method: on the instance it is shadowed while candidates are made.
+    return type(head).generate_predicted_boxes(head, 1, *predictions)
+
+
+def _decodes_any_rows(head: nn.Module) -> bool:
+    """Whether the head decodes row by row, as OpenPCDet's own template does."""
+    method = type(head).generate_predicted_boxes
+    return method.__qualname__ == 'AnchorHeadTemplate.generate_predicted_boxes'
 
 
 def _all_classes(head: nn.Module, classes: Tensor | list[Tensor]) -> Tensor:
@@ -62,3 +131,13 @@ def _all_classes(head: nn.Module, classes: Tensor | list[Tensor]) -> Tensor:
         table[:, part.head_label_indices.to(one.device) - 1] = one[0]
         rows.append(table)
     return torch.cat(rows)
+
+
+def _channels_first(value: Any) -> Any:
+    return value.permute(0, 3, 1, 2) if isinstance(value, Tensor) and value.dim() == 4 else value
+
+
+def _channels_last(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dim() == 4:
+        return value.permute(0, 2, 3, 1).contiguous()
+    return value

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ....core.errors import NotApplicableError
 from ...common.candidates import Candidates
 
 
@@ -23,11 +24,30 @@ class HostCandidates(Candidates):
     intercepts = 'generate_predicted_boxes'
     #: Whether the method is the detector's own and not the head's.
     of_detector: ClassVar[bool] = False
+    #: Whether the candidates are the same for every frame, anchors or cells of a dense map.
+    dense: ClassVar[bool] = False
+    #: What chooses the candidates by the whole frame, so that they are no function of what is
+    #: around them; None: nothing.
+    chosen_by: ClassVar[str | None] = None
 
     @abstractmethod
     def __init__(
         self, head: nn.Module, batch: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None: ...
+
+    @classmethod
+    def maps_of(cls, *args: Any, **kwargs: Any) -> Any:
+        """Returns the raw outputs among the method's arguments; maps as (B, C, H, W).
+
+        Raises:
+            NotApplicableError: If the family is not ``dense``.
+        """
+        raise NotApplicableError(f'{cls.__name__}: expected a head with dense maps.')
+
+    @classmethod
+    def of_maps(cls, head: nn.Module, maps: Any) -> HostCandidates:
+        """Returns the candidates of what ``maps_of`` gave, of a batch of one frame."""
+        raise NotApplicableError(f'{cls.__name__}: expected a head with dense maps.')
 
 
 def rows_of(value: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ class CenterCandidates(HostCandidates):
             (cosine, sine), and iou where it has one.
     """
 
+    dense = True
+
     def __init__(
         self,
         head: nn.Module,
@@ -34,7 +36,7 @@ class CenterCandidates(HostCandidates):
     ) -> None:
         self.head = head
         self.width = pred_dicts[0]['hm'].shape[-1]
-        self.cells = pred_dicts[0]['hm'][0, 0].numel()
+        self.count = pred_dicts[0]['hm'][0, 0].numel()
         names = [n for n in ('center', 'center_z', 'dim', 'rot', 'iou') if n in pred_dicts[0]]
         self.maps = {
             name: torch.cat([rows_of(maps[name]) for maps in pred_dicts]) for name in names
@@ -49,21 +51,39 @@ class CenterCandidates(HostCandidates):
         heats = [self.heats[label][1] for label in sorted(self.heats)]
         self.heat = torch.stack(heats)
 
+    @classmethod
+    def maps_of(cls, batch_size: int, pred_dicts: list[dict[str, Tensor]]) -> Any:
+        """Returns the heads' maps."""
+        return pred_dicts
+
+    @classmethod
+    def of_maps(cls, head: nn.Module, maps: Any) -> CenterCandidates:
+        """Returns the candidates of what ``maps_of`` gave."""
+        return cls(head, {}, 1, maps)
+
     def of_label(self, label: int) -> Tensor:
         """Returns the cells of the head that knows the label."""
-        start = self.heats[label][0] * self.cells
-        return torch.arange(start, start + self.cells, device=self.heat.device)
+        start = self.heats[label][0] * self.count
+        return torch.arange(start, start + self.count, device=self.heat.device)
+
+    def cells(self, index: Tensor) -> Tensor:
+        """Returns the rows and columns of the cells."""
+        cell = index % self.count
+        return torch.stack([cell // self.width, cell % self.width], 1)
+
+    def places(self, index: Tensor) -> Tensor:
+        """Returns the centres of the cells."""
+        return cell_places(self.head, self.cells(index).flip(1) + 0.5, self.head.feature_map_stride)
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes of the cells' regression outputs."""
         maps = {name: full_precision(rows[index]) for name, rows in self.maps.items()}
-        cell = index % self.cells
-        columns = torch.stack([cell % self.width, cell // self.width], 1) + maps['center']
+        columns = self.cells(index).flip(1) + maps['center']
         return cell_boxes(self.head, columns, self.head.feature_map_stride, maps)
 
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map before the sigmoid."""
-        return self.heat[label, index % self.cells]
+        return self.heat[label, index % self.count]
 
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map, weighted with the predicted IoU where the host does so."""
@@ -90,8 +110,13 @@ def cell_boxes(
     Returns:
         (n, 7) x, y, z, l, w, h, yaw.
     """
+    xy = cell_places(head, columns, stride)
+    yaw = torch.atan2(maps['rot'][:, 1:2], maps['rot'][:, :1])
+    return torch.cat([xy, maps['center_z'], maps['dim'].exp(), yaw], 1)
+
+
+def cell_places(head: nn.Module, columns: Tensor, stride: Tensor | float) -> Tensor:
+    """Returns (n, 2) x, y in metres of positions in cells; arguments as in ``cell_boxes``."""
     size = columns.new_tensor([float(v) for v in head.voxel_size[:2]])
     low = columns.new_tensor([float(v) for v in head.point_cloud_range[:2]])
-    yaw = torch.atan2(maps['rot'][:, 1:2], maps['rot'][:, :1])
-    xy = columns * stride * size + low
-    return torch.cat([xy, maps['center_z'], maps['dim'].exp(), yaw], 1)
+    return columns * stride * size + low

@@ -25,6 +25,7 @@ class ConventionCandidates(HostCandidates):
 
     intercepts = 'post_processing'
     of_detector = True
+    chosen_by = 'suppression, or a head of no known family'
 
     def __init__(self, head: nn.Module, batch: dict[str, Any], *_: Any, **__: Any) -> None:
         if 'final_box_dicts' in batch:

@@ -25,6 +25,8 @@ class RoICandidates(HostCandidates):
         box_preds: (R, code size) refinement in the proposal's frame.
     """
 
+    chosen_by = 'a proposal layer'
+
     def __init__(
         self,
         head: nn.Module,

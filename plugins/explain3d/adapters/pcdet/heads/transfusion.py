@@ -26,6 +26,7 @@ class TransFusionCandidates(HostCandidates):
     """
 
     intercepts = 'get_bboxes'
+    chosen_by = 'a heat map whose highest cells become queries'
 
     def __init__(
         self, head: nn.Module, batch: dict[str, Any], preds_dicts: dict[str, Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ....core.errors import NotApplicableError
 from ....core.normalize import full_precision
 from .base import HostCandidates
-from .center import cell_boxes
+from .center import cell_boxes, cell_places
 
 
 class VoxelNeXtCandidates(HostCandidates):
@@ -45,7 +45,7 @@ class VoxelNeXtCandidates(HostCandidates):
                 'frame. Use the configuration without DOUBLE_FLIP.'
             )
         self.head = head
-        self.cells = len(voxel_indices)
+        self.count = len(voxel_indices)
         self.columns = voxel_indices[:, [2, 1]]
         names = [n for n in ('center', 'center_z', 'dim', 'rot', 'iou') if n in pred_dicts[0]]
         self.maps = {name: torch.cat([rows[name] for rows in pred_dicts]) for name in names}
@@ -58,18 +58,23 @@ class VoxelNeXtCandidates(HostCandidates):
 
     def of_label(self, label: int) -> Tensor:
         """Returns the voxels of the head that knows the label."""
-        start = self.heats[label][0] * self.cells
-        return torch.arange(start, start + self.cells, device=self.heat.device)
+        start = self.heats[label][0] * self.count
+        return torch.arange(start, start + self.count, device=self.heat.device)
+
+    def places(self, index: Tensor) -> Tensor:
+        """Returns the centres of the voxels."""
+        columns = self.columns[index % self.count] + 0.5
+        return cell_places(self.head, columns, self.head.feature_map_stride)
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes of the voxels' regression outputs."""
         maps = {name: full_precision(rows[index]) for name, rows in self.maps.items()}
-        columns = self.columns[index % self.cells] + maps['center']
+        columns = self.columns[index % self.count] + maps['center']
         return cell_boxes(self.head, columns, self.head.feature_map_stride, maps)
 
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map before the sigmoid."""
-        return self.heat[label, index % self.cells]
+        return self.heat[label, index % self.count]
 
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map, weighted with the predicted IoU where there is one."""

@@ -50,7 +50,10 @@ class AnchorHeadTemplate(nn.Module):
         return torch.cat([centre, size, turn[..., None]], -1)
 
     def generate_predicted_boxes(self, batch_size, cls_preds, box_preds, dir_cls_preds=None):
-        anchors = torch.cat(self.anchors, dim=-3).view(1, -1, self.box_coder.code_size)
+        anchors = self.anchors
+        if isinstance(anchors, list):
+            anchors = torch.cat(anchors, dim=-3)
+        anchors = anchors.view(1, -1, self.box_coder.code_size)
         count = anchors.shape[1]
         scores = cls_preds.view(batch_size, count, -1).float()
         boxes = self.box_coder.decode_torch(box_preds.view(batch_size, count, -1), anchors)
