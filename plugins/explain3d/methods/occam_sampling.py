@@ -28,7 +28,7 @@ class VoxelSampling:
 
     Near the sensor a voxel holds many points and an object many voxels: dropping half of them
     leaves it recognisable. Far away it does not, so p grows with the distance.
-    ``tools/fit_occam.py`` fits the polynomial to a data set.
+    ``tools/fit_occam_density.py`` fits the polynomial to a data set.
 
     Attributes:
         voxel_size: Edge of the voxels, metres.
