@@ -112,8 +112,17 @@ def plan_of(args: argparse.Namespace) -> BenchmarkPlan:
     return BenchmarkPlan.of(
         settings, config=args.config, checkpoint=args.checkpoint, methods=methods,
         targets=args.targets, metrics=args.metrics, frames=args.frames, device=args.device,
-        batch_size=args.batch_size, options=args.cfg_options,
+        batch_size=args.batch_size, reference=_reference(args, settings, methods),
+        options=args.cfg_options,
     )  # fmt: skip
+
+
+def _reference(
+    args: argparse.Namespace, settings: dict[str, Any], methods: dict[str, Any]
+) -> str | None:
+    """Returns the reference; the configuration's counts where it is one of the methods."""
+    known = settings.pop('reference', None)
+    return args.reference or (known if known in methods else None)
 
 
 def run(benchmark: FrameBenchmark, workers: int, threads: int) -> None:
@@ -144,13 +153,11 @@ def run(benchmark: FrameBenchmark, workers: int, threads: int) -> None:
         )
 
 
-def report(
-    plan: BenchmarkPlan, records: list, notes: Sequence[str], folder: Path, reference: str | None
-) -> str:
+def report(plan: BenchmarkPlan, records: list, notes: Sequence[str], folder: Path) -> str:
     """Writes all files; returns the Markdown."""
     table = table_of(records)
     missing = ['', *(f'- {note}' for note in notes)] if notes else []
-    text = '\n'.join([markdown(table), *_differences(table, records, reference), *missing])
+    text = '\n'.join([markdown(table), *_differences(table, records, plan.reference), *missing])
     save_records(records, folder / 'records.json')
     for name, content in {
         'plan.json': plan.as_json() + '\n',
@@ -170,12 +177,8 @@ def report(
 def _differences(table: Table, records: list, reference: str | None) -> list[str]:
     if len(table.rows) < 2:
         return []
-    rows = [row for row in table.rows if row[0] == (reference or table.rows[0][0])]
-    if not rows:
-        raise UnknownNameError(
-            f'No figures of the reference {reference!r}: expected one of '
-            f'{list(dict.fromkeys(row[0] for row in table.rows))}.'
-        )
+    # A reference that failed everywhere has no figures.
+    rows = [row for row in table.rows if row[0] == reference] or table.rows
     return ['', differences_markdown(differences(records, rows[0]), rows[0])]
 
 
@@ -186,10 +189,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger('explain3d').setLevel(logging.INFO)
     try:
         plan = plan_of(args)
-        if args.reference is not None and args.reference not in plan.methods:
-            raise UnknownNameError(
-                f'Unknown reference {args.reference!r}: expected one of {list(plan.methods)}.'
-            )
         benchmark = FrameBenchmark(plan, args.out_dir / 'frames')
         run(benchmark, args.workers, args.threads)
         found = benchmark.collect()
@@ -197,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(note)
         if not found.records:
             raise SystemExit('No detection matched an object in these frames: there is no table.')
-        print(report(plan, found.records, found.notes, args.out_dir, args.reference))
+        print(report(plan, found.records, found.notes, args.out_dir))
     except (Explain3DError, OSError) as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from error
     print(f'\nWritten to {args.out_dir}')

@@ -33,11 +33,12 @@ class BenchmarkPlan:
         frames: Number of frames, the first of the test set; None: all.
         device: Where the detector runs.
         batch_size: Clouds that go through the detector at a time.
+        reference: Method that the others are compared with; None: the first.
         options: Entries of the configuration to replace, by their dotted names.
 
     Raises:
         InputError: If there is no method or frame to run, or a number is out of its range.
-        UnknownNameError: If a metric is unknown.
+        UnknownNameError: If a metric or the reference is unknown.
     """
 
     config: str
@@ -50,6 +51,7 @@ class BenchmarkPlan:
     frames: int | None = None
     device: str = 'cpu'
     batch_size: int = 4
+    reference: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,10 @@ class BenchmarkPlan:
         if unknown:
             raise UnknownNameError(
                 f'Unknown metrics {unknown}: expected some of {list(ALL_METRICS)}.'
+            )
+        if self.reference is not None and self.reference not in self.methods:
+            raise UnknownNameError(
+                f'Unknown reference {self.reference!r}: expected one of {list(self.methods)}.'
             )
         if self.batch_size < 1 or (self.frames is not None and self.frames < 1):
             raise InputError(

@@ -1,0 +1,11 @@
+"""The benchmark on real KITTI frames, found through EXPLAIN3D_KITTI_MINI: the validation frames.
+
+The training frames, which the weights have seen, are a table of their own:
+``--cfg-options test_dataloader.dataset.ann_file=kitti_infos_train.pkl``.
+"""
+
+_base_ = [
+    '../second/second_small_kitti-mini.py',
+    '../_base_/explainers/benchmark.py',
+]
+load_from = 'checkpoints/kitti-mini/second_small_kitti-mini.pth'
