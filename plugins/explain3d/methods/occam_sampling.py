@@ -105,6 +105,23 @@ def _shifted(value: Tensor, bits: int) -> Tensor:
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def voxel_counts(points: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Counts the points in each occupied voxel of a frame.
+
+    Args:
+        points: (N, >= 3) x, y, z, ..., metres.
+        voxel_size: Edge of the voxels, metres.
+
+    Returns:
+        (V,) mean bird's-eye-view distance of each occupied voxel's points, metres, and (V,) how
+        many points there are in it.
+    """
+    cells = np.floor(np.asarray(points)[:, :3] / voxel_size).astype(np.int64)
+    _, index, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    distance = np.bincount(index.ravel(), np.hypot(points[:, 0], points[:, 1]), len(counts))
+    return distance / counts, counts
+
+
 def fit_density(
     distance: np.ndarray,
     counts: np.ndarray,

@@ -86,11 +86,17 @@ def explained(
 
 
 def timed(step: Callable[[], T]) -> tuple[T, float]:
-    """Returns what ``step`` returns, and the seconds that it took."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    """Returns what ``step`` returns, and the seconds that it took.
+
+    Without CUDA these are the process's own, over all its threads: others on the machine do not
+    count. With CUDA they are those of the clock, until the device is done.
+    """
+    if not torch.cuda.is_available():
+        started = time.process_time()
+        value = step()
+        return value, time.process_time() - started
+    torch.cuda.synchronize()
     started = time.perf_counter()
     value = step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return value, time.perf_counter() - started
