@@ -12,15 +12,12 @@ measured again.
 from __future__ import annotations
 
 import argparse
-import ast
 import logging
 import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
 
 from explain3d.adapters.mmdet3d.benchmark import (
     ALL_METRICS,
@@ -29,9 +26,9 @@ from explain3d.adapters.mmdet3d.benchmark import (
     run_frames,
     run_share,
 )
-from explain3d.core.errors import Explain3DError, UnknownNameError
+from explain3d.adapters.mmdet3d.benchmark_command import add_arguments, plan_of, positive
+from explain3d.core.errors import Explain3DError
 from explain3d.core.results_atomic import atomic_write
-from explain3d.methods import EXPLAINERS
 from explain3d.metrics.saliency_report import (
     by_class_markdown,
     csv_text,
@@ -48,81 +45,15 @@ from explain3d.visualization.style import save_figure
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        'config', help='configuration of the detector; its "benchmark" has defaults'
-    )
-    parser.add_argument('checkpoint', nargs='?', help="default: the configuration's load_from")
-    parser.add_argument('--methods', nargs='+', help='names, or "Name(option=value, ...)"')
+    add_arguments(parser)
     parser.add_argument('--targets', nargs='+')
     parser.add_argument('--metrics', nargs='+', choices=ALL_METRICS, metavar='METRIC')
-    parser.add_argument('--frames', type=_positive, help='the first so many of the test set')
+    parser.add_argument('--frames', type=positive, help='the first so many of the test set')
     parser.add_argument('--reference', help='method that the others are compared with')
-    parser.add_argument('--workers', type=_positive, default=1, help='processes')
-    parser.add_argument('--threads', type=_positive, default=1, help='of each process')
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--batch-size', type=_positive, default=4, help='clouds at a time')
+    parser.add_argument('--workers', type=positive, default=1, help='processes')
+    parser.add_argument('--threads', type=positive, default=1, help='of each process')
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={},
-        help='entries of the configuration to replace, as in tools/test.py',
-    )  # fmt: skip
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected a whole number of at least 1, got {text!r}')
-    return int(text)
-
-
-def method_of(text: str, known: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the configuration that ``Name`` or ``Name(option=value)`` stands for.
-
-    Args:
-        text: What the user wrote.
-        known: Names in the configuration, for the message.
-
-    Raises:
-        UnknownNameError: If it is neither, or there is no such method.
-    """
-    try:
-        call = ast.parse(text.strip(), mode='eval').body
-        name = call.func if isinstance(call, ast.Call) and not call.args else call
-        options = call.keywords if isinstance(call, ast.Call) else []
-        method = dict(type=name.id, **{k.arg: ast.literal_eval(k.value) for k in options})
-    except (SyntaxError, ValueError, AttributeError, TypeError):
-        method = {}
-    if method.get('type') not in EXPLAINERS:
-        raise UnknownNameError(
-            f'Unknown method {text!r}: expected one of the configuration ({list(known)}), or '
-            f'Name or "Name(option=value, ...)" with one of {list(EXPLAINERS)}.'
-        )
-    return method
-
-
-def plan_of(args: argparse.Namespace) -> BenchmarkPlan:
-    """Returns the plan of a command line; what it leaves out comes from the configuration."""
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
-    settings = config.get('benchmark') or {}
-    settings = settings.to_dict() if hasattr(settings, 'to_dict') else dict(settings)
-    methods = settings.get('methods', {})
-    if args.methods:
-        methods = {t: methods.get(t) or method_of(t, list(methods)) for t in args.methods}
-    return BenchmarkPlan.of(
-        settings, config=args.config, checkpoint=args.checkpoint, methods=methods,
-        targets=args.targets, metrics=args.metrics, frames=args.frames, device=args.device,
-        batch_size=args.batch_size, reference=_reference(args, settings, methods),
-        options=args.cfg_options,
-    )  # fmt: skip
-
-
-def _reference(
-    args: argparse.Namespace, settings: dict[str, Any], methods: dict[str, Any]
-) -> str | None:
-    """Returns the reference; the configuration's counts where it is one of the methods."""
-    known = settings.pop('reference', None)
-    return args.reference or (known if known in methods else None)
 
 
 def run(benchmark: FrameBenchmark, workers: int, threads: int) -> None:

@@ -56,9 +56,21 @@ def clouds(args: argparse.Namespace) -> list[np.ndarray]:
     return [dataset[i]['inputs']['points'].numpy() for i in range(count)]
 
 
+def rounded(density: Sequence[float], reach: float) -> list[float]:
+    """Returns coefficients with as few digits as keep p within 0.001 up to a distance (metres)."""
+    distance = np.linspace(0, reach, 200)
+    for digits in range(3, 18):
+        short = [float(f'{value:.{digits}g}') for value in density]
+        if np.abs(np.polynomial.Polynomial(np.subtract(short, density))(distance)).max() < 1e-3:
+            break
+    return short
+
+
 def fragment(density: Sequence[float], args: argparse.Namespace, command: str, what: str) -> str:
     """Returns Python text for a configuration that inherits the benchmark."""
-    digits = ', '.join(f'{value:.4g}' for value in density)
+    digits = ', '.join(
+        f'{value:g}' if value == float(f'{value:g}') else repr(value) for value in density
+    )
     bounds = ', '.join(f'{value:g}' for value in args.bounds)
     return (
         f'# {command}\n# {what}\n'
@@ -88,12 +100,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Fits, prints, writes."""
     args = parse_args(argv)
     try:
+        VoxelSampling(args.voxel_size, bounds=tuple(args.bounds))  # Refuses what it cannot use.
         frames = clouds(args)
         found = [voxel_counts(cloud, args.voxel_size) for cloud in frames if len(cloud)]
         if not found:
             raise InputError(f'{args.config}: expected frames with points, received none.')
         distance, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
         density = fit_density(distance, counts, args.target, args.degree, tuple(args.bounds))
+        density = tuple(rounded(density, float(distance.max())))
         sampling = VoxelSampling(args.voxel_size, density, tuple(args.bounds))
     except (Explain3DError, OSError) as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from error

@@ -176,7 +176,7 @@ def test_a_run_that_is_killed_within_a_frame_goes_on(folder, whole, tmp_path, mo
 
 
 def test_damaged_and_foreign_files_are_measured_again(folder, whole, tmp_path, caplog):
-    run(folder, tmp_path)
+    run(folder, tmp_path, *QUICK)
     files = sorted((tmp_path / 'frames').glob('*.json'))
     for path, content in zip(
         files, ('', '{"protocols": [', '[]', '{"records": [1]}'), strict=False

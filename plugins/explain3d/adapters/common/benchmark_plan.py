@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -97,3 +98,11 @@ class BenchmarkPlan:
     def as_json(self) -> str:
         """Returns the plan as JSON, to be written beside the results."""
         return json.dumps(plain(asdict(self), 'plan'), indent=2)
+
+
+def data_settings(data: Any) -> dict[str, Any]:
+    """Returns a data set's configuration as plain data, its folder as an absolute path."""
+    found = dict(data.to_dict() if hasattr(data, 'to_dict') else data)
+    if found.get('data_root'):
+        found['data_root'] = os.path.realpath(found['data_root'])
+    return found

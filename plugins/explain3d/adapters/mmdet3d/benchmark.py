@@ -13,12 +13,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from torch import Tensor
 
 from ...core.errors import InputError, NotApplicableError
 from ...core.results_settings import fingerprint
 from ...core.session import overridden
 from ...core.structures import Explanation, Maps, Trace
 from ...metrics.protocol import Protocol
+from ...metrics.removal import local_regions
 from ...metrics.saliency import (
     METRICS,
     ObjectRecord,
@@ -26,7 +28,7 @@ from ...metrics.saliency import (
     require_finite_maps,
 )
 from ...metrics.sanity import jittered, randomisation, stability
-from ..common.benchmark_plan import ALL_METRICS, BenchmarkPlan
+from ..common.benchmark_plan import ALL_METRICS, BenchmarkPlan, data_settings
 from ..common.benchmark_records import Collected, RecordStore
 from ..common.benchmark_run import catching, run_frames
 from ..common.costs import explained, timed
@@ -88,7 +90,7 @@ class FrameBenchmark:
             measured,
         )
         common = dict(
-            data=_plain(data),
+            data=data_settings(data),
             metrics=sorted(plan.metrics),
             protocol=self.evaluator.protocol.as_dict(),
         )
@@ -131,30 +133,19 @@ class FrameBenchmark:
                 self.store.save(name, index, _of(records, name))
         return [record for record in records if record.method not in failed]
 
+    def explain(self, index: int) -> dict[str, Explanation]:
+        """Returns what each method says of the matched detections of a frame, by its name.
+
+        A method that fails is left out, and its error logged. Nothing is written.
+        """
+        batch = pseudo_collate([self.dataset[index]])
+        return self._explain(batch, list(self.explainers), {})[0]
+
     def _measure(
         self, batch: dict, wanted: Sequence[str], failed: dict[str, Exception]
     ) -> list[ObjectRecord]:
         """Measures a frame; errors of single methods go into ``failed``."""
-        results, frame_of = self._predict(batch)
-        explanations, traces, costs = {}, {}, {}
-        shared: dict[str, tuple[Trace, float]] = {}
-        for name in wanted:
-            explainer = self.explainers[name]
-            frame, plan = frame_of(explainer)
-            if len(plan.detections) == 0:
-                return []
-            with catching(failed, name, frame.frame_id):
-                layer = explainer.tracer.layer.name
-                if layer not in shared:
-                    shared[layer] = timed(
-                        lambda e=explainer, f=frame, p=plan: e.tracer.trace(
-                            self.model.predict, f.inputs, results[0], p.detections, f.frame_id
-                        )
-                    )
-                trace, traced = shared[layer]
-                plan.maps, costs[name] = explained(explainer, trace, traced)
-                require_finite_maps(plan, name)
-                explanations[name], traces[name] = on_cpu(plan), trace
+        explanations, traces, costs = self._explain(batch, wanted, failed)
         records = self.evaluator.evaluate(explanations, self.box)
         for record in records:
             record.figures.update(costs[record.method])
@@ -168,6 +159,34 @@ class FrameBenchmark:
                 with catching(failed, name, records[0].frame):
                     self._jitter(_of(records, name), explanations[name], *predicted)
         return records
+
+    def _explain(
+        self, batch: dict, wanted: Sequence[str], failed: dict[str, Exception]
+    ) -> tuple[dict[str, Explanation], dict[str, Trace], dict[str, dict[str, float]]]:
+        """Returns explanations, traces and costs by method; nothing where no object matches."""
+        results, frame_of = self._predict(batch)
+        explanations, traces, costs = {}, {}, {}
+        shared: dict[str, tuple[Trace, float]] = {}
+        for name in wanted:
+            explainer = self.explainers[name]
+            frame, plan = frame_of(explainer)
+            if len(plan.detections) == 0:
+                return {}, {}, {}
+            with catching(failed, name, frame.frame_id):
+                layer = explainer.tracer.layer.name
+                if layer not in shared:
+                    shared[layer] = timed(
+                        lambda e=explainer, f=frame, p=plan: e.tracer.trace(
+                            self.model.predict, f.inputs, results[0], p.detections, f.frame_id
+                        )
+                    )
+                trace, traced = shared[layer]
+                if trace.black_box is not None:
+                    trace.black_box.batch_size = self.plan.batch_size
+                plan.maps, costs[name] = explained(explainer, trace, traced)
+                require_finite_maps(plan, name)
+                explanations[name], traces[name] = on_cpu(plan), trace
+        return explanations, traces, costs
 
     def _predict(self, batch: dict) -> tuple[list, Any]:
         with torch.no_grad():
@@ -205,6 +224,7 @@ class FrameBenchmark:
                     here,
                     _parts_from_the_top(self.model),
                     self.evaluator.protocol.seed,
+                    self._regions(explanation),
                 )
             except NotApplicableError as error:
                 _LOG.warning('No randomisation for %s: %s', records[0].method, error)
@@ -215,6 +235,11 @@ class FrameBenchmark:
             for part, by_target in found.items():
                 key = 'randomisation' if part == last else f'randomisation_{part}'
                 record.figures[key] = float(by_target[record.target][row])
+
+    def _regions(self, explanation: Explanation) -> Tensor:
+        """(K, N) the points around each detection over which maps are compared with each other."""
+        factor = self.evaluator.protocol.region_factor
+        return local_regions(explanation.points, explanation.detections.boxes, factor)
 
     def _predict_jittered(self, batch: dict) -> tuple[list, Any]:
         protocol = self.evaluator.protocol
@@ -246,6 +271,7 @@ class FrameBenchmark:
                 explanation.detections,
                 plan.maps.saliency[target.name],
                 plan.detections,
+                regions=self._regions(explanation),
             )
             for record in records:
                 if record.target == target.name:
@@ -281,14 +307,6 @@ def _parts_from_the_top(model: torch.nn.Module) -> list[tuple[str, torch.nn.Modu
     path, head = head_of(model)
     parts = [(path, head), *reversed(backbone_of(model).parts)]
     return [(name, part) for name, part in parts if next(part.parameters(), None) is not None]
-
-
-def _plain(data: Any) -> dict:
-    """Returns a data set's configuration as plain data, its folder as an absolute path."""
-    found = dict(data.to_dict() if hasattr(data, 'to_dict') else data)
-    if found.get('data_root'):
-        found['data_root'] = os.path.realpath(found['data_root'])
-    return found
 
 
 __all__ = [
