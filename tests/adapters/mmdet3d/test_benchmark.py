@@ -36,14 +36,14 @@ SETTINGS = dict(
 )
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location('benchmark_tool', ROOT / 'tools/benchmark.py')
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f'{name}_tool', ROOT / f'tools/{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-tool = load_tool()
+tool = load_tool('benchmark')
 QUICK = ['--methods', 'FFAM', 'Random']
 
 
@@ -152,8 +152,8 @@ def test_a_second_run_and_a_method_that_is_added(folder, whole, tmp_path, monkey
     explained.clear()
     assert same(run(folder, tmp_path), whole)
     # Another name in the table is no other method.
-    renamed = run(folder, tmp_path, '--methods', 'FFAM(rank=4)', 'Random')
-    assert {record.method for record in renamed} == {'FFAM(rank=4)', 'Random'}
+    renamed = run(folder, tmp_path, '--methods', 'FFAM(k=16)', 'Random')
+    assert {record.method for record in renamed} == {'FFAM(k=16)', 'Random'}
     assert explained == []
 
 
@@ -269,6 +269,17 @@ def test_two_processes_give_the_same(folder, whole, tmp_path, monkeypatch):
     assert same(run(folder, tmp_path, '--workers', '2', *QUICK), whole)
 
 
+def test_options_of_a_method_win_over_those_of_the_configuration(folder):
+    methods = ['FFAM', 'FFAM(k=4)', 'GradCAM', 'GradCAM(k=2)']
+    plan = tool.plan_of(tool.parse_args([str(folder / 'benchmark.py'), '--methods', *methods]))
+    assert plan.methods == {
+        'FFAM': dict(type='FFAM', rank=4),
+        'FFAM(k=4)': dict(type='FFAM', rank=4, k=4),
+        'GradCAM': dict(type='GradCAM'),
+        'GradCAM(k=2)': dict(type='GradCAM', k=2),
+    }
+
+
 def test_other_data_is_measured_anew(folder, tmp_path):
     run(folder, tmp_path, '--methods', 'Random')
     before = set((tmp_path / 'frames').glob('*.json'))
@@ -310,3 +321,15 @@ def test_no_matched_object_is_said(folder, tmp_path):
     with pytest.raises(SystemExit, match='No detection matched an object'):
         run(folder, tmp_path, '--cfg-options', 'benchmark.protocol.iou_thr=0.99')
     assert len(list((tmp_path / 'frames').glob('*.json'))) == 3 * len(METHODS)
+
+
+def test_methods_are_drawn_side_by_side(folder, tmp_path, capsys):
+    compare = load_tool('compare_methods')
+    arguments = [str(folder / 'benchmark.py'), '--classes', 'Car', '--out', str(tmp_path / 'm.png')]
+    compare.main([*arguments, *QUICK, '--frames', '000001'])
+    assert (tmp_path / 'm.png').stat().st_size > 10_000
+    assert [path.name for path in tmp_path.iterdir()] == ['m.png']
+    with pytest.raises(SystemExit, match=r"matches an object of \['Pedestrian'\]"):
+        compare.main([*arguments, *QUICK, '--classes', 'Car', 'Pedestrian'])
+    with pytest.raises(SystemExit, match="No frame '77': expected a name as '000000'"):
+        compare.main([*arguments, *QUICK, '--frames', '77'])

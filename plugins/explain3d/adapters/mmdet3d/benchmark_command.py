@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -36,21 +36,26 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def method_of(text: str, known: Sequence[str] = ()) -> dict[str, Any]:
+def method_of(text: str, known: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Returns the configuration that ``Name`` or ``Name(option=value)`` stands for.
 
     Args:
-        text: What the user wrote.
-        known: Names in the configuration, for the message.
+        text: What the user wrote: a name of the configuration or of a registered method; the
+            options win over those of the configuration.
+        known: The methods of the configuration by their names.
 
     Raises:
         UnknownNameError: If it is neither, or there is no such method.
     """
+    known = known or {}
+    if text in known:
+        return dict(known[text])
     try:
         call = ast.parse(text.strip(), mode='eval').body
         name = call.func if isinstance(call, ast.Call) and not call.args else call
         options = call.keywords if isinstance(call, ast.Call) else []
-        method = dict(type=name.id, **{k.arg: ast.literal_eval(k.value) for k in options})
+        base = known.get(name.id, dict(type=name.id))
+        method = dict(base, **{k.arg: ast.literal_eval(k.value) for k in options})
     except (SyntaxError, ValueError, AttributeError, TypeError):
         method = {}
     if method.get('type') not in EXPLAINERS:
@@ -79,7 +84,7 @@ def plan_of(args: argparse.Namespace, **given: Any) -> BenchmarkPlan:
     settings = settings.to_dict() if hasattr(settings, 'to_dict') else dict(settings)
     methods = settings.get('methods', {})
     if args.methods:
-        methods = {t: methods.get(t) or method_of(t, list(methods)) for t in args.methods}
+        methods = {text: method_of(text, methods) for text in args.methods}
     reference = settings.pop('reference', None)
     plain = {name: getattr(args, name, None) for name in ('targets', 'metrics', 'frames')}
     # A reference of the configuration counts where it is among the methods.
