@@ -21,7 +21,8 @@ class PassCounter:
     """Counts the passes that a method makes, forward and backward, with a trace of its own.
 
     A forward pass from the layer up, and a backward pass down to it, count as one each, as a pass
-    of the whole frame does. The second pass that made the trace counts.
+    of the whole frame does, and so does one over several windows, which together are at most as
+    large as the frame. The second pass that made the trace counts.
 
     Args:
         trace: What a method is to be given; left as found.
@@ -32,8 +33,9 @@ class PassCounter:
 
     def __init__(self, trace: Trace) -> None:
         self._forward, self._backward = 1, 0
-        self._black_box = trace.black_box
+        self._black_box, self._source = trace.black_box, trace.gradients
         self._before = trace.black_box.passes if trace.black_box is not None else 0
+        self._others = self._source.passes if self._source is not None else 0
         self._hooks = [self._watch(trace.leaf)]
         replay = trace.replay
 
@@ -52,8 +54,9 @@ class PassCounter:
         """
         for hook in self._hooks:
             hook.remove()
+        stacked = self._source.passes - self._others if self._source is not None else 0
         asked = self._black_box.passes - self._before if self._black_box is not None else 0
-        return self._forward + self._backward + asked + int(maps.info.get('resumed', 0))
+        return self._forward + self._backward + stacked + asked + int(maps.info.get('resumed', 0))
 
     def _watch(self, leaf: Tensor) -> Any:
         def seen(_: Tensor) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,23 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from torch import Tensor
 
-from ...core.errors import InputError, NotApplicableError
+from ...core.errors import InputError
 from ...core.results_settings import fingerprint
 from ...core.session import overridden
-from ...core.structures import Explanation, Maps, Trace
+from ...core.structures import Explanation, Trace
 from ...metrics.protocol import Protocol
-from ...metrics.removal import local_regions
 from ...metrics.saliency import (
     METRICS,
     ObjectRecord,
     SaliencyEvaluator,
     require_finite_maps,
 )
-from ...metrics.sanity import jittered, randomisation, stability
+from ...metrics.sanity import jittered
 from ..common.benchmark_plan import ALL_METRICS, BenchmarkPlan, data_settings
 from ..common.benchmark_records import Collected, RecordStore
 from ..common.benchmark_run import catching, run_frames
+from ..common.benchmark_sanity import add_randomisation, add_stability
 from ..common.costs import explained, timed
 from ..common.frame_explainer import on_cpu, selection_of
 from .black_box import MMDet3DBlackBox
@@ -166,26 +166,25 @@ class FrameBenchmark:
         """Returns explanations, traces and costs by method; nothing where no object matches."""
         results, frame_of = self._predict(batch)
         explanations, traces, costs = {}, {}, {}
-        shared: dict[str, tuple[Trace, float]] = {}
         for name in wanted:
             explainer = self.explainers[name]
             frame, plan = frame_of(explainer)
             if len(plan.detections) == 0:
                 return {}, {}, {}
             with catching(failed, name, frame.frame_id):
-                layer = explainer.tracer.layer.name
-                if layer not in shared:
-                    shared[layer] = timed(
-                        lambda e=explainer, f=frame, p=plan: e.tracer.trace(
-                            self.model.predict, f.inputs, results[0], p.detections, f.frame_id
-                        )
+                # A trace of its own for each: what one has computed would be free for the next.
+                trace, traced = timed(
+                    lambda e=explainer, f=frame, p=plan: e.tracer.trace(
+                        self.model.predict, f.inputs, results[0], p.detections, f.frame_id
                     )
-                trace, traced = shared[layer]
+                )
                 if trace.black_box is not None:
                     trace.black_box.batch_size = self.plan.batch_size
                 plan.maps, costs[name] = explained(explainer, trace, traced)
                 require_finite_maps(plan, name)
-                explanations[name], traces[name] = on_cpu(plan), trace
+                explanations[name] = on_cpu(plan)
+                # Without the graph, of which there would be one for each method.
+                traces[name] = replace(trace, attributes={}, gradients=None)
         return explanations, traces, costs
 
     def _predict(self, batch: dict) -> tuple[list, Any]:
@@ -208,38 +207,15 @@ class FrameBenchmark:
     def _randomise(
         self, records: Sequence[ObjectRecord], explanation: Explanation, trace: Trace
     ) -> None:
-        """Adds ``randomisation``, all weights shuffled, and ``randomisation_<part>`` on the way."""
         explainer = self.explainers[records[0].method]
-        saliency = explanation.maps.saliency
-        here = Maps({k: v.to(trace.points.device) for k, v in saliency.items()})
         with ExitStack() as stack:
             for method in self._resumable():
                 # What is kept on the disk would be taken for that of the true weights.
                 stack.enter_context(overridden(method, 'checkpoint', None))
-            try:
-                found = randomisation(
-                    explainer.explainer,
-                    trace,
-                    explainer.targets,
-                    here,
-                    _parts_from_the_top(self.model),
-                    self.evaluator.protocol.seed,
-                    self._regions(explanation),
-                )
-            except NotApplicableError as error:
-                _LOG.warning('No randomisation for %s: %s', records[0].method, error)
-                return
-        last = list(found)[-1]
-        for record in records:
-            row = _row(explanation, record)
-            for part, by_target in found.items():
-                key = 'randomisation' if part == last else f'randomisation_{part}'
-                record.figures[key] = float(by_target[record.target][row])
-
-    def _regions(self, explanation: Explanation) -> Tensor:
-        """(K, N) the points around each detection over which maps are compared with each other."""
-        factor = self.evaluator.protocol.region_factor
-        return local_regions(explanation.points, explanation.detections.boxes, factor)
+            parts = _parts_from_the_top(self.model)
+            add_randomisation(
+                records, explanation, trace, explainer, parts, self.evaluator.protocol
+            )
 
     def _predict_jittered(self, batch: dict) -> tuple[list, Any]:
         protocol = self.evaluator.protocol
@@ -254,7 +230,6 @@ class FrameBenchmark:
         results: list,
         frame_of: Callable,
     ) -> None:
-        """Adds ``stability``."""
         explainer = self.explainers[records[0].method]
         with overridden(explainer, 'selection', self._all):
             frame, plan = frame_of(explainer)
@@ -264,18 +239,8 @@ class FrameBenchmark:
                 f'jitter, received {len(frame.points)}: leave stability out, or make the '
                 'pipeline keep all points.'
             )
-        plan = explainer.explain(self.model.predict, frame, results[0], plan)
-        for target in explainer.targets:
-            values = stability(
-                explanation.maps.saliency[target.name],
-                explanation.detections,
-                plan.maps.saliency[target.name],
-                plan.detections,
-                regions=self._regions(explanation),
-            )
-            for record in records:
-                if record.target == target.name:
-                    record.figures['stability'] = float(values[_row(explanation, record)])
+        again = explainer.explain(self.model.predict, frame, results[0], plan)
+        add_stability(records, explanation, again, self.evaluator.protocol)
 
 
 def run_share(
@@ -296,11 +261,6 @@ def run_share(
 
 def _of(records: Sequence[ObjectRecord], method: str) -> list[ObjectRecord]:
     return [record for record in records if record.method == method]
-
-
-def _row(explanation: Explanation, record: ObjectRecord) -> int:
-    """Returns which of the explained detections a record is about."""
-    return explanation.detection_indices.tolist().index(record.detection)
 
 
 def _parts_from_the_top(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
