@@ -12,13 +12,13 @@ measured again.
 from __future__ import annotations
 
 import argparse
-import logging
 import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from explain3d.adapters.common.benchmark_run import log_to_stderr
 from explain3d.adapters.mmdet3d.benchmark import (
     ALL_METRICS,
     BenchmarkPlan,
@@ -116,8 +116,7 @@ def _differences(table: Table, records: list, reference: str | None) -> list[str
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs, writes, prints; the exit code is 1 where a method failed on a frame."""
     args = parse_args(argv)
-    logging.basicConfig(format='%(message)s')
-    logging.getLogger('explain3d').setLevel(logging.INFO)
+    log_to_stderr()
     try:
         plan = plan_of(args)
         benchmark = FrameBenchmark(plan, args.out_dir / 'frames')

@@ -10,12 +10,12 @@ A row for each class, its matched detection with the most points; a column for e
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from explain3d.adapters.common.benchmark_run import log_to_stderr
 from explain3d.adapters.mmdet3d.benchmark import FrameBenchmark
 from explain3d.adapters.mmdet3d.benchmark_command import add_arguments, plan_of, positive
 from explain3d.core.errors import Explain3DError, InputError
@@ -88,8 +88,7 @@ def rows_of(benchmark: FrameBenchmark, indices: Sequence[int], classes: Sequence
 def main(argv: Sequence[str] | None = None) -> None:
     """Explains, draws, writes."""
     args = parse_args(argv)
-    logging.basicConfig(format='%(message)s')
-    logging.getLogger('explain3d').setLevel(logging.INFO)
+    log_to_stderr()
     torch.set_num_threads(args.threads)
     wanted, args.frames = args.frames, None
     try:

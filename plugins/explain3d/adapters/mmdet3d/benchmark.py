@@ -29,7 +29,7 @@ from ...metrics.saliency import (
 from ...metrics.sanity import jittered
 from ..common.benchmark_plan import ALL_METRICS, BenchmarkPlan, data_settings
 from ..common.benchmark_records import Collected, RecordStore
-from ..common.benchmark_run import catching, run_frames
+from ..common.benchmark_run import catching, log_to_stderr, run_frames
 from ..common.benchmark_sanity import add_randomisation, add_stability
 from ..common.costs import explained, timed
 from ..common.frame_explainer import on_cpu, selection_of
@@ -255,6 +255,7 @@ def run_share(
         rank: Number of the process, for its lines.
         threads: Of torch.
     """
+    log_to_stderr()
     torch.set_num_threads(threads)
     run_frames(FrameBenchmark(plan, folder), indices, rank)
 
