@@ -7,6 +7,7 @@ touched.
 
 from .average_maps import average_panel, average_rows
 from .bev import bev
+from .comparison import method_panel
 from .lmd import decomposition_maps, decomposition_sheet
 from .lmd_layers import gradcam_maps, layer_maps, layer_shares
 from .lmd_render import LMD_KINDS, render_decomposition
@@ -33,6 +34,7 @@ __all__ = [
     'gradcam_maps',
     'layer_maps',
     'layer_shares',
+    'method_panel',
     'object_view',
     'render_decomposition',
     'render_frame',

@@ -159,6 +159,7 @@ class WindowedGradients:
         self.order = [k for batch in self._batches for k in batch.members]
         self._run: _Run | None = None
         self._failed = False
+        self.passes = 0
 
     def gradient(self, k: int, names: tuple[str, ...], signed: bool) -> Tensor | None:
         """Returns the (M, C) gradient of detection k, see ``GradientSource``."""
@@ -170,6 +171,7 @@ class WindowedGradients:
             return found if found is None else self._rows(found)
         run, key = self._run, (names, signed)
         if key not in run.found:
+            self.passes += 1
             run.found[key] = gradient_at(run.cut.leaf, run.attributes, slice(None), names, signed)
         found = run.found[key]
         return None if found is None else self._in_frame(run, run.batch.members.index(k), found)
@@ -193,6 +195,7 @@ class WindowedGradients:
     def _attempt(self, batch: Batch) -> _Run | None:
         """Runs a batch of windows; whatever goes wrong, there is another way to the gradients."""
         try:
+            self.passes += 1
             run = _Run(batch, *self._pass.run(batch))
         except Exception as error:  # A network may cut itself in ways that nobody thought of.
             self._give_up(f'it cannot be run on windows ({type(error).__name__}: {error})')
