@@ -27,6 +27,7 @@ MODELS = _child(
     MMENGINE_MODELS,
     f'{_ADAPTER}.explained_model',
     f'{_ADAPTER}.lmd',
+    'explain3d.models.fusion',
     'explain3d.models.simplebev',
 )
 METRICS = _child(
