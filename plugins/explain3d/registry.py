@@ -37,5 +37,6 @@ METRICS = _child(
     f'{_ADAPTER}.saliency_metric',
     f'{_ADAPTER}.overlap_metric',
     f'{_ADAPTER}.bev',
+    f'{_ADAPTER}.lmd',
 )
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms', f'{_ADAPTER}.bev')
