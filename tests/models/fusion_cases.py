@@ -65,6 +65,7 @@ def config(head='center'):
     center = found.pts_bbox_head
     center.update(in_channels=16, share_conv_channel=8)
     center.separate_head.update(head_conv=8, init_bias=-1.0)
+    center.bbox_coder.max_num, center.test_cfg.post_max_size = 30, 12
     center.bbox_coder.pc_range = center.test_cfg.pc_range = RANGE[:2]
     center.train_cfg.update(point_cloud_range=RANGE, grid_size=[96, 96, 40])
     return found
@@ -81,6 +82,8 @@ def build(head='center', seed=0):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
+            # Untrained convolutions shrink what goes through them.
+            module.weight.data.uniform_(1.5, 3)
             module.bias.data.normal_(0, 0.3)
     return model
 
