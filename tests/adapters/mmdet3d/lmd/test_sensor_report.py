@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import HOOKS, init_default_scope
+from mmengine.registry import HOOKS, METRICS, init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
@@ -76,6 +77,11 @@ def config_of(folder, checkpoint, **extra):
     )
 
 
+PAGE = re.findall(
+    r'```python\n(.*?)```',
+    (Path(__file__).parents[4] / 'docs/sensor_shares.md').read_text('utf-8'),
+    re.DOTALL,
+)
 HOOK = dict(type='explain3d.SensorShareHook', score_thr=0.3)
 
 
@@ -94,6 +100,14 @@ def test_a_run_is_what_it_is_without_us_and_goes_on_where_it_stopped(
     assert [frame.frame_id for frame in frames] == ['t0', 't1', 't2']
     assert sum(len(frame.parts) for frame in frames) == found['sensors/all/boxes']
     assert frames[0].detections.class_names == CLASSES
+    work = tmp_path / 'work_dirs/sensors/frames'
+    work.parent.mkdir(parents=True)
+    (tmp_path / 'ours/sensor_shares').rename(work)
+    (work / 't0.npz').rename(work / 'f.npz')
+    monkeypatch.chdir(tmp_path)
+    exec(PAGE[1], {})
+    (work / 'f.npz').rename(work / 't0.npz')
+    work.rename(tmp_path / 'ours/sensor_shares')
     shares = [found[f'sensors/all/share_{name}'] for name in ('camera', 'lidar', 'bias')]
     assert sum(shares) == pytest.approx(1)
     monkeypatch.setattr(ShareDecomposer, 'decompose', None)  # All is there.
@@ -150,3 +164,12 @@ def test_the_shipped_configuration_fits_its_model():
     found = ShareDecomposer(model, **hook.settings)
     assert found.modalities == found.blank == ('camera', 'lidar')
     assert 'explain3d.SensorShareMetric' in [each.type for each in config.test_evaluator]
+
+
+def test_the_configuration_of_the_page_fits_the_model():
+    init_default_scope('mmdet3d')
+    page = {}
+    exec(PAGE[0], page)
+    hook = HOOKS.build(page['custom_hooks'][0])
+    assert METRICS.build(page['test_evaluator'][0]).dir == 'work_dirs/sensors'
+    assert ShareDecomposer(cases.build(), **hook.settings).modalities == ('camera', 'lidar')
