@@ -153,3 +153,19 @@ def test_proposes_where_a_decomposition_begins_and_ends(model, level, names):
 def test_unknown_level_is_refused(model):
     with pytest.raises(UnknownNameError, match="'sensors' or 'cameras'"):
         model.lmd_seeds('eyes')
+
+
+def test_ffam_explains_its_boxes_by_the_lidars_own_layers(model):
+    import explain3d
+    from explain3d.adapters.mmdet3d import layers
+
+    names = [layer.name for layer in layers(model)]
+    assert any(name.startswith('pts_middle_encoder') for name in names)
+    assert not any(name.startswith(('pts_backbone', 'pts_neck')) for name in names)
+    data, method = cases.batch(0), dict(type='FFAM', rank=4)
+    (found,) = explain3d.explain(model, data, method, select=dict(top_n=2))
+    assert found.saliency.shape == (2, 600)
+    assert (found.saliency >= 0).all()
+    assert (found.saliency.sum(1) > 0).all()
+    with pytest.raises(UnknownNameError, match='pts_middle_encoder'):
+        explain3d.explain(model, data, 'FFAM', layer='pts_neck')
