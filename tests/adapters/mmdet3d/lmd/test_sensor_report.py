@@ -17,7 +17,7 @@ pytest.importorskip('mmdet3d')
 from mmdet3d.registry import DATASETS, MODELS
 
 from explain3d.adapters.mmdet3d.lmd import SensorShareHook, SensorShareMetric
-from explain3d.adapters.mmdet3d.lmd.sensor_shares import ShareDecomposer
+from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer
 from explain3d.core.errors import InputError, UnknownNameError
 from explain3d.core.results import ResultStore
 from explain3d.locations import config_path

@@ -8,10 +8,16 @@ from torch import nn
 
 pytest.importorskip('mmdet3d')
 
+import explain3d
 from explain3d.adapters.mmdet3d.frames import detections_of
 from explain3d.adapters.mmdet3d.lmd.readings import readings_of
-from explain3d.adapters.mmdet3d.lmd.sensor_shares import ShareDecomposer, effect_of
-from explain3d.core.errors import NotApplicableError, UnknownNameError, UnknownOperationError
+from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer, effect_of
+from explain3d.core.errors import (
+    InputError,
+    NotApplicableError,
+    UnknownNameError,
+    UnknownOperationError,
+)
 from explain3d.core.structures import Detections
 from explain3d.lmd import Decomposition
 from explain3d.lmd.detections import read_out
@@ -195,6 +201,20 @@ def test_frames_without_points_and_without_detections():
     for frame in frames:
         assert frame.parts.parts.shape == (0, 3, 11)
         assert frame.effects['lidar'].raw.shape == (0, 11)
+
+
+def test_from_python_it_is_the_same_and_the_model_stays_as_it_was(case):
+    _, model, _, _, found = case
+    model.train()
+    settings = dict(class_names=CLASSES, score_thr=0.1)
+    one = explain3d.sensor_shares(model, cases.item(0), **settings)
+    assert model.training
+    model.eval()
+    assert one.frame_id == found[0].frame_id
+    assert one.detections.names() == found[0].detections.names()
+    torch.testing.assert_close(one.parts.parts, found[0].parts.parts, rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match='received Tensor'):
+        explain3d.sensor_shares(model, torch.zeros(3))
 
 
 def test_operations_without_a_rule_are_refused():

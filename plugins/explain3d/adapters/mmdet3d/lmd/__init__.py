@@ -1,6 +1,6 @@
 """LMD in MMDetection3D: hooks, a model factory, a Python API, separation test, sensor report."""
 
-from .api import decompose
+from .api import decompose, sensor_shares
 from .hook import LMDHook
 from .model import DecomposedModel
 from .separation_loop import SeparationTestLoop
@@ -14,4 +14,5 @@ __all__ = [
     'SensorShareMetric',
     'SeparationTestLoop',
     'decompose',
+    'sensor_shares',
 ]

@@ -15,7 +15,7 @@ from ..checkpoints import check_checkpoint
 from ..run_hook import TestRunHook, sum_counts
 from .attachment import DecompositionAttachment
 from .recorder import DecompositionRecorder
-from .sensor_shares import SHARE_SETTINGS, ShareDecomposer
+from .share_decomposer import SHARE_SETTINGS, ShareDecomposer
 
 #: Name of the result on a data sample, and in the dict that metrics get.
 SHARES = 'sensor_shares'
