@@ -35,6 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--edges', nargs='+', type=float, default=[0, 20, 40], help='where ranges begin, metres'
     )
+    parser.add_argument('--pictures', action='store_true', help='draw each frame from above')
     parser.add_argument('--threads', type=int, help='threads of torch in each process')
     parser.add_argument('--out-dir', help='default: {work_dir}/sensor_report')
     return parse(parser, argv)
@@ -48,7 +49,8 @@ def build_config(args: argparse.Namespace) -> Config:
     given = dict(score_thr=args.score_thr, seeds=args.seeds, blank=args.blank)
     hook = dict(type='explain3d.SensorShareHook', **config.get('sensor_report', {}))
     hook |= {key: value for key, value in given.items() if value is not None}
-    hook['results'] = {**hook.get('results', {}), 'dir': str(folder / 'frames')}
+    results = dict(dir=str(folder / 'frames'), pictures=args.pictures)
+    hook['results'] = {**results, **hook.get('results', {}), 'dir': results['dir']}
     config.custom_hooks = [hook]
     config.test_evaluator = dict(
         type='explain3d.SensorShareMetric', edges=args.edges, dir=str(folder)

@@ -136,3 +136,25 @@ def test_the_picture_has_a_line_for_each_group_and_a_bar_for_each_component(fram
         100 * g.lost['lidar'] for g in table.groups
     ]
     assert save_figure(figure, tmp_path / 'a.png').stat().st_size > 10000
+
+
+def test_a_box_has_the_colours_of_its_sensors(frame):
+    from matplotlib.colors import to_rgb
+
+    from explain3d.visualization.lmd_panels import component_colours
+    from explain3d.visualization.share_view import box_colours, share_view
+
+    colours = {name: np.array(to_rgb(c)) for name, c in component_colours(NAMES).items()}
+    found = box_colours(frame)
+    np.testing.assert_allclose(found[0], 0.25 * colours['camera'] + 0.75 * colours['lidar'])
+    np.testing.assert_allclose(found[2], colours['lidar'])  # Its other half is the bias.
+    frame.detections.boxes[:, 3:6] = torch.tensor([4.0, 2, 1.5])
+    (axes,) = share_view(frame, torch.randn(50, 3) * 20).axes
+    lines = [c for c in axes.collections if c.get_gid() == 'detections']
+    assert [float(c.get_linewidths()[0]) for c in lines] == [1.0, 2.2, 2.2, 1.0]
+    captions = {text.get_text() for text in axes.texts if text.get_gid() == 'caption'}
+    assert 'car 100 % lidar, lost without lidar' in captions
+    assert 'pedestrian 50 % camera' in captions
+    nothing = shares_of([[0, 0, 0]], [1], [0], [0], [True])
+    assert (box_colours(nothing) == 0.5).all()
+    assert share_view(nothing).axes

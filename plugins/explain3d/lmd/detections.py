@@ -152,6 +152,7 @@ class SensorShares:
         settings: What decided the result, as plain data.
         versions: Names and versions of the software that made it.
         info: Plain numbers and text besides.
+        points: (P, 3) the LiDAR's points for pictures, if there are any; not part of a file.
 
     Raises:
         InputError: If numbers of detections do not fit.
@@ -167,6 +168,7 @@ class SensorShares:
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    points: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         counts = {

@@ -125,12 +125,14 @@ def test_the_command_writes_the_report_in_all_forms(tmp_path, checkpoint, capsys
     config.dump(tmp_path / 'config.py')
     figures = tool.main(
         [str(tmp_path / 'config.py'), str(checkpoint), '--frames', '2', '--blank', 'lidar',
-         '--edges', '0', '8', '--out-dir', str(tmp_path / 'out')]
+         '--pictures', '--edges', '0', '8', '--out-dir', str(tmp_path / 'out')]
     )  # fmt: skip
     assert {p.name for p in (tmp_path / 'out').iterdir()} == {
         'frames', 'report.md', 'report.csv', 'report.json', 'report.png'
     }  # fmt: skip
     assert len(list((tmp_path / 'out/frames').glob('*.npz'))) == 2
+    pictures = sorted(p.name for p in (tmp_path / 'out/frames/pictures').iterdir())
+    assert pictures == ['t0_boxes.png', 't1_boxes.png']
     text = (tmp_path / 'out/report.md').read_text()
     assert 'blanking lidar loses' in text
     assert 'blanking camera' not in text

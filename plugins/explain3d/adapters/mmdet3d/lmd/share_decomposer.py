@@ -143,6 +143,7 @@ class ShareDecomposer:
                     settings=self.settings,
                     versions=self.versions,
                     info={'inputs': frame.digest(), **meta_of(frame)},
+                    points=frame.points().get('lidar'),
                 )
             )
         for name in self.blank:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....core.errors import UnknownNameError
+from ....core.results import file_stem
 from ....lmd.detections import SensorShares
 from ....registry import HOOKS
 from ...common.recorder import Counts
@@ -14,6 +15,7 @@ from ..attachment import attachable
 from ..checkpoints import check_checkpoint
 from ..run_hook import TestRunHook, sum_counts
 from .attachment import DecompositionAttachment
+from .batch import BatchFrame
 from .recorder import DecompositionRecorder
 from .share_decomposer import SHARE_SETTINGS, ShareDecomposer
 
@@ -29,17 +31,30 @@ class ShareAttachment(DecompositionAttachment):
 
 
 class ShareRecorder(DecompositionRecorder):
-    """Keeps the shares of a run; arguments as ``Recorder``. There are no pictures of frames."""
+    """Keeps the shares of a run; arguments as ``Recorder``."""
 
     counts_type = Counts
 
     @staticmethod
     def kinds() -> tuple[str, ...]:
-        """There are none."""
-        return ()
+        """The kinds of pictures that there are: 'boxes', the frame from above."""
+        return ('boxes',)
+
+    def resumed(self, found: SensorShares, frame: BatchFrame) -> None:
+        """Counts a frame that was taken from its file; draws what is missing."""
+        found.points = frame.points().get('lidar')
+        super().resumed(found, frame)
 
     def _note(self, found: SensorShares) -> None:
         self._count(found)
+
+    def _draw_frame(self, found: SensorShares, images: Mapping[str, Any]) -> None:
+        if self.pictures is None:
+            return
+        from ....visualization import save_figure, share_view
+
+        path = self.folder / 'pictures' / f'{file_stem(found.frame_id)}_boxes.png'
+        save_figure(share_view(found), path)
 
 
 @HOOKS.register_module()
@@ -51,7 +66,8 @@ class SensorShareHook(TestRunHook):
     frame is written to ``{dir}/{frame}.npz``. Several processes share the folder.
 
     Args:
-        results: ``dict(dir=..., save=True)``; ``dir`` is ``{work_dir}/sensor_shares`` by default.
+        results: ``dict(dir=..., save=True, pictures=False)``; ``dir`` is
+            ``{work_dir}/sensor_shares`` by default, ``pictures=True`` draws each frame.
         resume: Whether frames whose result is there, made with the same settings, weights and
             inputs, are taken from their file.
         on_error: ``'raise'``, or ``'skip'`` for runs that shall not end at a bad frame.
