@@ -13,17 +13,18 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .adapters.mmdet3d.api import explain
-    from .adapters.mmdet3d.lmd.api import decompose
+    from .adapters.mmdet3d.lmd.api import decompose, sensor_shares
     from .core.results import load
     from .locations import config_path
 
-__all__ = ['__version__', 'config_path', 'decompose', 'explain', 'load']
+__all__ = ['__version__', 'config_path', 'decompose', 'explain', 'load', 'sensor_shares']
 
 _LAZY = {
     'config_path': '.locations',
     'decompose': '.adapters.mmdet3d.lmd.api',
     'explain': '.adapters.mmdet3d.api',
     'load': '.core.results',
+    'sensor_shares': '.adapters.mmdet3d.lmd.api',
 }
 
 

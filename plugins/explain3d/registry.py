@@ -27,6 +27,7 @@ MODELS = _child(
     MMENGINE_MODELS,
     f'{_ADAPTER}.explained_model',
     f'{_ADAPTER}.lmd',
+    'explain3d.models.fusion',
     'explain3d.models.simplebev',
 )
 METRICS = _child(
@@ -37,5 +38,6 @@ METRICS = _child(
     f'{_ADAPTER}.average_map_metric',
     f'{_ADAPTER}.overlap_metric',
     f'{_ADAPTER}.bev',
+    f'{_ADAPTER}.lmd',
 )
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, f'{_ADAPTER}.transforms', f'{_ADAPTER}.bev')

@@ -19,7 +19,10 @@ FORMAT = 'explain3d.explanation'
 #: Raised by one when a reader of the older version would misunderstand the file.
 FORMAT_VERSION = 1
 #: Formats of other results, and the module that encodes and decodes each; loaded when one is met.
-OTHER_FORMATS = {'explain3d.decomposition': 'explain3d.lmd.frame_codec'}
+OTHER_FORMATS = {
+    'explain3d.decomposition': 'explain3d.lmd.frame_codec',
+    'explain3d.sensor_shares': 'explain3d.lmd.detections_codec',
+}
 
 Arrays = dict[str, np.ndarray]
 

@@ -14,6 +14,8 @@ from .lmd_render import LMD_KINDS, render_decomposition
 from .panels import attribute_panel, concept_panel, global_view
 from .perspective import object_view
 from .render import KINDS, render_frame
+from .sensor_shares import share_figure
+from .share_view import share_view
 from .sheet import contact_sheet
 from .style import STYLES, Style, save_figure
 
@@ -39,4 +41,6 @@ __all__ = [
     'render_decomposition',
     'render_frame',
     'save_figure',
+    'share_figure',
+    'share_view',
 ]

@@ -16,12 +16,16 @@ from ..common.layers import PILLARS, LayerInfo, with_aliases
 from ..common.probe import GridProbe
 from .detector import Backbone, backbone_of, voxel_layer
 
+#: What detectors call the module in which the LiDAR's map meets those of other sensors.
+_FUSERS = ('fuser', 'fusion_layer')
+
 
 def layers(model: nn.Module) -> list[LayerInfo]:
     """Lists the layers of a detector that can be explained, in the order in which they run.
 
     One voxel is sent through the middle encoder, the 2D backbone and the neck to see which modules
-    run, what they give, and on which grid. The model is left as found.
+    run, what they give, and on which grid. The model is left as found. Where the LiDAR's map is
+    fused with those of other sensors, the list ends there: features behind it are not the points'.
 
     Args:
         model: A voxel or pillar detector of MMDetection3D, without wrappers.
@@ -59,6 +63,8 @@ def _run(model: nn.Module, backbone: Backbone) -> list[LayerInfo]:
     flags = {'test_mode': True} if _accepts(encoder.forward, 'test_mode') else {}
     with probe.watching(middle, encoder):
         value = _map_of(encoder(features, coordinates, 1, **flags))
+    if any(isinstance(getattr(model, name, None), nn.Module) for name in _FUSERS):
+        return list(probe.found.values())
     for path, module in parts.items():
         with probe.watching(path, module):
             value = module(value)

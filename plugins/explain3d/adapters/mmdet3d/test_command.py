@@ -53,7 +53,8 @@ def explainers(config: Config) -> Iterator[tuple[dict, str]]:
     Explainers are hooks, the model if it explains itself, and the test loop.
     """
     kinds = dict(ExplainerHook='outputs', ExplainedModel='outputs')
-    kinds |= dict(LMDHook='results', DecomposedModel='results', SeparationTestLoop='file')
+    kinds |= dict(LMDHook='results', DecomposedModel='results', SensorShareHook='results')
+    kinds |= dict(SeparationTestLoop='file')
     for part in [*config.get('custom_hooks', []), config.model, config.get('test_cfg') or {}]:
         key = kinds.get(str(part.get('type')).rpartition('.')[2])
         if key is not None:

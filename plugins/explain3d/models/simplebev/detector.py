@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from mmdet3d.models import Base3DDetector
 from mmdet3d.structures import Det3DDataSample
@@ -15,6 +14,7 @@ from ...core.errors import InputError, UnknownNameError
 from ...lmd.seeds import Seed
 from ...registry import MODELS
 from .grid import VoxelGrid
+from .inputs import calibration, required
 
 #: The order in which MMDetection3D's nuScenes infos name the cameras.
 CAMERAS = (
@@ -174,7 +174,7 @@ class SimpleBEV(Base3DDetector):
         Raises:
             InputError: If a sensor, its calibration or its fields are missing or do not fit.
         """
-        images = _required(inputs, 'imgs', 'camera')
+        images = required(inputs, 'imgs', 'camera')
         if images.dim() != 5 or images.shape[1] != len(self.camera_names):
             raise InputError(
                 f'Expected images (B, {len(self.camera_names)}, 3, H, W) of {self.camera_names}, '
@@ -182,14 +182,14 @@ class SimpleBEV(Base3DDetector):
             )
         features = self._encode(images)
         cam2img, cam2ref = (
-            _calibration(samples, name, len(self.camera_names), features)
+            calibration(samples, name, len(self.camera_names), features)
             for name in ('cam2img', 'cam2ref')
         )
         volumes = self.lift(features, cam2img, cam2ref, images.shape[-2:])
         maps = [self.camera_pool(volumes)]
         for name, rasterizer in self.rasterizers.items():
             key, fields = POINT_SENSORS[name]
-            clouds = _required(inputs, key, name)
+            clouds = required(inputs, key, name)
             fields = samples[0].metainfo.get(f'{name}_fields', fields)
             if fields is None:
                 raise InputError(
@@ -272,35 +272,6 @@ class SimpleBEV(Base3DDetector):
 
 def _build(cfg: Mapping, **defaults: object) -> nn.Module:
     return MODELS.build({**defaults, **cfg})
-
-
-def _required(inputs: Mapping[str, object], key: str, sensor: str) -> object:
-    if inputs.get(key) is None:
-        raise InputError(
-            f'Expected inputs[{key!r}] of the sensor {sensor!r}, received {sorted(inputs)}: load '
-            'the sensor, or use a configuration of the model without it.'
-        )
-    return inputs[key]
-
-
-def _calibration(
-    samples: Sequence[Det3DDataSample], name: str, cameras: int, like: Tensor
-) -> Tensor:
-    """Returns (B, S, 4, 4) matrices out of the metainfo, at least in float32."""
-    try:
-        matrices = np.stack([np.asarray(sample.metainfo[name]) for sample in samples])
-    except KeyError as error:
-        raise InputError(
-            f'Expected {name!r} in the metainfo of the data samples, received '
-            f'{sorted(samples[0].metainfo)}: let the packing transform keep it.'
-        ) from error
-    if matrices.shape != (len(samples), cameras, 4, 4):
-        raise InputError(
-            f'Expected {name!r} ({cameras}, 4, 4) for {cameras} cameras in each data sample, '
-            f'received {matrices.shape[1:]}.'
-        )
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.as_tensor(matrices, dtype=dtype, device=like.device)
 
 
 def _stack(samples: Sequence[Det3DDataSample], field: str, key: str, like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from .cameras import LoadSurroundCameras, ResizeCropCameras
 from .datasets import NuScenesBEVDataset, NuScenesKeyframes
 from .geometry import BEVGrid
 from .lidar import LoadLidarSweeps
+from .lidar_frame import CamerasToLidar
 from .metric import BEVSegMetric
 from .radar import LoadRadarArray, LoadRadarSweeps
 from .reference import ToReferenceFrame
@@ -16,6 +17,7 @@ __all__ = [
     'BEVGrid',
     'BEVSegMetric',
     'BlankSensor',
+    'CamerasToLidar',
     'LoadLidarSweeps',
     'LoadRadarArray',
     'LoadRadarSweeps',

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from ....core.errors import InputError
 from ....core.session import frozen_evaluation
 from ....lmd import Decomposition, Rules
+from ....lmd.detections import SensorShares
 from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.shares import energy, shares
 from ..detector import unwrap
 from .decomposer import FrameDecomposer, OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
+from .share_decomposer import ShareDecomposer
 
 
 def decompose(
@@ -58,13 +60,7 @@ def decompose(
     inner = unwrap(model)
     if not hasattr(inner, 'test_step'):
         return _decompose_network(model, data, seeds, outputs, rules, **settings)
-    if not isinstance(data, Mapping) or 'data_samples' not in data:
-        raise InputError(
-            f'Expected an item of a data set or a collated batch for {type(inner).__name__}, '
-            f'received {type(data).__name__}.'
-        )
-    one = not isinstance(data['data_samples'], (list, tuple))
-    batch = pseudo_collate([data]) if one else data
+    batch, one = _batch_of(inner, data)
     decomposer = FrameDecomposer(inner, seeds, outputs, rules, **settings)
     with frozen_evaluation(inner):
         _, found = decomposer.decompose(inner.test_step, batch, decomposer.frames(batch))
@@ -105,3 +101,51 @@ def _network_frame(index: int, run: Decomposition) -> FrameDecomposition:
         energies={name: found for name, found in maps.items() if found is not None},
         settings={'rules': run.rules.as_dict(), 'mode': run.mode},
     ).to('cpu')
+
+
+def sensor_shares(
+    model: nn.Module, data: Any, seeds: SeedsSpec = None, **settings: Any
+) -> SensorShares | list[SensorShares]:
+    """Tells of each box that a fusion detector finds which sensor made it.
+
+    Args:
+        model: A detector of MMDetection3D; left as found.
+        data: An item of its data set, or a collated batch.
+        seeds: As for ``decompose``.
+        settings: ``rules``, ``mode``, ``blank``, ``sensors``, ``score_thr``, ``overlap``,
+            ``class_names``, ``frame_id``: as for ``ShareDecomposer``.
+
+    Returns:
+        One frame's shares for an item of a data set, else a list with one for each of the batch;
+        on the CPU.
+
+    Raises:
+        UnknownNameError: If a module, rule, mode or modality is unknown.
+        NotApplicableError: If a seed is not reached or not given, or the head is of another kind.
+        InputError: If the data are no batch, or an output is not finite.
+
+    Examples:
+        >>> frame = explain3d.sensor_shares(model, dataset[0])  # doctest: +SKIP
+        >>> frame.parts.shares('logit')  # (K, M + 1) of camera, LiDAR, bias; doctest: +SKIP
+    """
+    inner = unwrap(model)
+    batch, one = _batch_of(inner, data)
+    decomposer = ShareDecomposer(inner, seeds, **settings)
+    with frozen_evaluation(inner):
+        _, found = decomposer.decompose(inner.test_step, batch, decomposer.frames(batch))
+    return found[0] if one else found
+
+
+def _batch_of(model: nn.Module, data: Any) -> tuple[Any, bool]:
+    """Returns a collated batch, and whether it was made of one item.
+
+    Raises:
+        InputError: If the data are neither.
+    """
+    if not isinstance(data, Mapping) or 'data_samples' not in data:
+        raise InputError(
+            f'Expected an item of a data set or a collated batch for {type(model).__name__}, '
+            f'received {type(data).__name__}.'
+        )
+    one = not isinstance(data['data_samples'], (list, tuple))
+    return (pseudo_collate([data]) if one else data), one

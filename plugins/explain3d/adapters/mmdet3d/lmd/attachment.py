@@ -23,6 +23,8 @@ class DecompositionAttachment(ModelAttachment):
 
     method = 'test_step'
     once_only = 'one decomposition at a time. Use one LMDHook or DecomposedModel.'
+    #: Name of the result on a data sample.
+    field = FIELD
 
     def _shadows(self) -> dict[str, Callable]:
         return {'test_step': self._decomposed_test_step}
@@ -39,7 +41,7 @@ class DecompositionAttachment(ModelAttachment):
             samples = self._host(data)
             for found, frame in zip(stored, frames, strict=True):
                 self.recorder.resumed(found, frame)
-            return _with_field(samples, stored)
+            return self._with_field(samples, stored)
         try:
             samples, results = self.worker.decompose(self._host, data, frames)
             for found, frame in zip(results, frames, strict=True):
@@ -48,7 +50,7 @@ class DecompositionAttachment(ModelAttachment):
             self._failed(frames, error)
             # The host's own prediction does not depend on what became of the decomposition.
             return self._host(data)
-        return _with_field(samples, results)
+        return self._with_field(samples, results)
 
     def _failed(self, frames: Sequence[BatchFrame], error: Exception) -> None:
         for frame in frames:
@@ -56,8 +58,7 @@ class DecompositionAttachment(ModelAttachment):
         if self.on_error == 'raise':
             raise error
 
-
-def _with_field(samples: list, results: Sequence[Any]) -> list:
-    for sample, found in zip(samples, results, strict=True):
-        setattr(sample, FIELD, found)
-    return samples
+    def _with_field(self, samples: list, results: Sequence[Any]) -> list:
+        for sample, found in zip(samples, results, strict=True):
+            setattr(sample, self.field, found)
+        return samples

@@ -173,7 +173,7 @@ class FrameDecomposer:
             area=frame.area(self.model),
             settings=self.settings,
             versions=self.versions,
-            info={'inputs': frame.digest(), 'predicted': _means(outputs), **_meta(frame)},
+            info={'inputs': frame.digest(), 'predicted': _means(outputs), **meta_of(frame)},
         ).to('cpu')
 
     def _gradcams(
@@ -294,7 +294,8 @@ def _means(outputs: Mapping[str, Components]) -> dict[str, Any]:
     return {'cells': cells, **dict(zip(found.names, means, strict=True))}
 
 
-def _meta(frame: BatchFrame) -> dict[str, Any]:
+def meta_of(frame: BatchFrame) -> dict[str, Any]:
+    """Returns what a result keeps of a frame's meta information, as plain data."""
     meta = frame.sample.metainfo
     names = {'token': str, 'scene': str, 'cam_names': list, 'blanked': list}
     return {key: kind(meta[key]) for key, kind in names.items() if meta.get(key)}

@@ -1,0 +1,125 @@
+"""A BEVFusion-style detector sized for a CPU: 0.25 m voxels, 48 m, maps of 1 m cells."""
+
+detector_range = [-48, -48, -3, 48, 48, 3]
+voxel_size = [0.25, 0.25, 0.15]
+post_center_range = [-52.0, -52.0, -6.0, 52.0, 52.0, 6.0]
+# The cameras' voxels, LiDAR frame: the ground is about 1.8 m below the LiDAR.
+image_grid = dict(x=(-48, 48, 96), y=(-48, 48, 96), z=(-2, 2, 4))
+
+model = dict(
+    type='explain3d.BEVFusionDetector',
+    data_preprocessor=dict(
+        type='Det3DDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        voxel=True,
+        voxel_layer=dict(
+            max_num_points=5,
+            point_cloud_range=detector_range,
+            voxel_size=voxel_size,
+            max_voxels=(25000, 30000),
+        ),
+    ),
+    img_branch=dict(
+        type='explain3d.ImageToBEV',
+        grid=image_grid,
+        encoder=dict(
+            type='explain3d.ResNetImageEncoder',
+            backbone=dict(
+                type='mmdet.ResNet',
+                depth=18,
+                base_channels=24,
+                num_stages=3,
+                strides=(1, 2, 2),
+                dilations=(1, 1, 1),
+                out_indices=(1, 2),
+                norm_eval=False,
+                frozen_stages=2,
+            ),
+            in_channels=(48, 96),
+            mid_channels=64,
+            out_channels=32,
+        ),
+    ),
+    pts_voxel_encoder=dict(type='HardSimpleVFE', num_features=4),
+    pts_middle_encoder=dict(
+        type='SparseEncoder',
+        in_channels=4,
+        sparse_shape=[41, 384, 384],
+        base_channels=16,
+        encoder_channels=((16,), (32, 32), (64, 64)),
+        encoder_paddings=((1,), (1, 1), ((0, 1, 1), 1)),
+        output_channels=32,
+        order=('conv', 'norm', 'act'),
+    ),
+    # The image branch gives 32 channels in 4 layers, the LiDAR's 32 in 4.
+    fuser=dict(type='explain3d.ConvFuser', in_channels=[128, 128], out_channels=48),
+    pts_backbone=dict(
+        type='SECOND',
+        in_channels=48,
+        out_channels=[48, 96],
+        layer_nums=[2, 3],
+        layer_strides=[1, 2],
+        norm_cfg=dict(type='BN', eps=1e-3, momentum=0.01),
+        conv_cfg=dict(type='Conv2d', bias=False),
+    ),
+    pts_neck=dict(
+        type='SECONDFPN',
+        in_channels=[48, 96],
+        out_channels=[48, 48],
+        upsample_strides=[1, 2],
+        norm_cfg=dict(type='BN', eps=1e-3, momentum=0.01),
+        upsample_cfg=dict(type='deconv', bias=False),
+        use_conv_for_no_stride=True,
+    ),
+    pts_bbox_head=dict(
+        type='CenterHead',
+        in_channels=96,
+        tasks=[
+            dict(num_class=3, class_names=['car', 'truck', 'bus']),
+            dict(num_class=2, class_names=['bicycle', 'pedestrian']),
+        ],
+        common_heads=dict(reg=(2, 2), height=(1, 2), dim=(3, 2), rot=(2, 2), vel=(2, 2)),
+        share_conv_channel=32,
+        bbox_coder=dict(
+            type='CenterPointBBoxCoder',
+            pc_range=detector_range[:2],
+            post_center_range=post_center_range,
+            max_num=100,
+            score_threshold=0.1,
+            out_size_factor=4,
+            voxel_size=voxel_size[:2],
+            code_size=9,
+        ),
+        separate_head=dict(type='SeparateHead', head_conv=32, init_bias=-2.19, final_kernel=3),
+        loss_cls=dict(type='mmdet.GaussianFocalLoss', reduction='mean'),
+        loss_bbox=dict(type='mmdet.L1Loss', reduction='mean', loss_weight=0.25),
+        norm_bbox=True,
+        train_cfg=dict(
+            point_cloud_range=detector_range,
+            grid_size=[384, 384, 40],
+            voxel_size=voxel_size,
+            out_size_factor=4,
+            dense_reg=1,
+            gaussian_overlap=0.1,
+            max_objs=200,
+            min_radius=2,
+            code_weights=[1.0] * 8 + [0.2] * 2,
+        ),
+        test_cfg=dict(
+            post_center_limit_range=post_center_range,
+            max_per_img=100,
+            max_pool_nms=False,
+            min_radius=[4, 0.85],
+            score_threshold=0.1,
+            out_size_factor=4,
+            voxel_size=voxel_size[:2],
+            pc_range=detector_range[:2],
+            nms_type='rotate',
+            pre_max_size=500,
+            post_max_size=100,
+            nms_thr=0.2,
+        ),
+    ),
+)

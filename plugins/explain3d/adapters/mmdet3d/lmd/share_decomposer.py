@@ -1,0 +1,228 @@
+"""From a batch to the sensor shares of the detections of each of its frames."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+
+from ....core.errors import InputError, UnknownNameError
+from ....core.matching import match
+from ....core.structures import Detections
+from ....lmd import Decomposition, Output, Rules
+from ....lmd.detections import Effect, Reading, SensorShares, read_out, read_values
+from ....lmd.frame import frame_of
+from ....lmd.nested import tensors
+from ...common.frame_explainer import package_versions, weights_digest
+from ..detector import head_of
+from ..frame_explainer import PACKAGES
+from ..frames import detections_of
+from .batch import BatchFrame, copied, frames_of
+from .decomposer import SeedsSpec, check_finite, meta_of, seeds_of
+from .perturb import sensors_of
+from .readings import readings_of
+
+
+class ShareDecomposer:
+    """Decomposes the detections that one model finds, and finds them again without each sensor.
+
+    Args:
+        model: A detector with a ``CenterHead`` or ``Anchor3DHead``, without wrappers.
+        seeds: As in ``FrameDecomposer``.
+        rules: The rules, or a dict of them.
+        mode: 'production', or 'check', which measures the residual.
+        blank: Modalities to be blanked, one after the other, each in a further pass; None: all.
+        sensors: What belongs to a modality, if it is none that is known: see ``perturb.Sensor``.
+        score_thr: Least score of detections that are read out, and that count as still found.
+        overlap: Overlap in the bird's-eye view above which a box counts as the same one.
+        class_names: Names of the classes; None: those of the model's ``dataset_meta``.
+        frame_id: Entry of the meta information that names a frame.
+
+    Raises:
+        UnknownNameError: If a module, rule, mode or modality is unknown.
+        NotApplicableError: If the model has no head, or does not say where to begin.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        seeds: SeedsSpec = None,
+        rules: Rules | Mapping[str, Any] | None = None,
+        mode: str = 'production',
+        blank: Sequence[str] | None = None,
+        sensors: Mapping[str, Mapping[str, Any]] | None = None,
+        score_thr: float = 0.2,
+        overlap: float = 0.1,
+        class_names: Sequence[str] | None = None,
+        frame_id: str | None = None,
+    ) -> None:
+        self.model, self.mode, self.frame_id = model, mode, frame_id
+        self.seeds, self.rules = seeds_of(model, seeds), Rules.from_config(rules)
+        self.path, self.head = head_of(model)
+        self.outputs = {self.path: Output(self.path)}
+        self.modalities = self.run().modalities  # What does not fit is found now.
+        self.blank = self.modalities if blank is None else tuple(blank)
+        unknown = [name for name in self.blank if name not in self.modalities]
+        if unknown:
+            raise UnknownNameError(
+                f'Unknown modalities {unknown} to blank: expected among {list(self.modalities)}.'
+            )
+        self.sensors, self.score_thr, self.overlap = sensors, score_thr, overlap
+        known = (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
+        self.class_names = tuple(class_names or known)
+        self.versions = package_versions(PACKAGES)
+        self._settings: dict[str, Any] | None = None
+
+    def run(self) -> Decomposition:
+        """Returns a decomposition to be entered."""
+        return Decomposition(self.model, self.seeds, self.outputs, self.rules, self.mode)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides a result, as plain data; a digest stands for the weights."""
+        if self._settings is None:
+            self._settings = {
+                'method': 'LMD of detections',
+                'seeds': [asdict(seed) for seed in self.seeds],
+                'rules': self.rules.as_dict(),
+                'mode': self.mode,
+                'blank': list(self.blank),
+                'sensors': {name: dict(spec) for name, spec in (self.sensors or {}).items()},
+                'score_thr': self.score_thr,
+                'overlap': self.overlap,
+                'class_names': list(self.class_names),
+                'model': weights_digest(self.model),
+            }
+        return self._settings
+
+    def frames(self, data: Mapping[str, Any]) -> list[BatchFrame]:
+        """Takes a batch apart; before the host's own pass, which may change it."""
+        return frames_of(data, self.frame_id)
+
+    def decompose(
+        self, host: Callable[[Any], Any], data: Mapping[str, Any], frames: Sequence[BatchFrame]
+    ) -> tuple[Any, list[SensorShares]]:
+        """Predicts on a batch, decomposes that very pass, and predicts without each sensor.
+
+        Args:
+            host: The host's own ``test_step``.
+            data: The batch.
+            frames: Of ``frames(data)``.
+
+        Returns:
+            What the host predicts, and each frame's shares on the CPU.
+
+        Raises:
+            InputError: If an output is not finite, or a detection does not come from these maps.
+            NotApplicableError: If the pass does not reach a seed, or the head is of another kind.
+        """
+        again = copied(data)  # Predictions are added to the samples.
+        with torch.no_grad(), self.run() as run:
+            samples = host(data)
+        results, readings = [], []
+        for i, (frame, sample) in enumerate(zip(frames, samples, strict=True)):
+            outputs = {name: frame_of(found, i) for name, found in run.outputs.items()}
+            for name, found in outputs.items():
+                check_finite(found, name, frame.frame_id)
+            every, index = self._selected(sample, frame.frame_id)
+            maps = {name: found.value for name, found in outputs.items()}
+            found = readings_of(self.head, self.path, maps, every[index], frame.frame_id)
+            readings.append(found)
+            results.append(
+                SensorShares(
+                    frame.frame_id,
+                    every[index].to('cpu'),
+                    read_out(outputs, found, len(index)).to('cpu'),
+                    detection_indices=index.cpu(),
+                    settings=self.settings,
+                    versions=self.versions,
+                    info={'inputs': frame.digest(), **meta_of(frame)},
+                    points=frame.points().get('lidar'),
+                )
+            )
+        for name in self.blank:
+            effects = self._effects(host, self._without(again, name), frames, results, readings)
+            for result, effect in zip(results, effects, strict=True):
+                result.effects[name] = effect
+        return samples, results
+
+    def _selected(self, sample: Any, frame_id: str) -> tuple[Detections, Tensor]:
+        """Returns all detections of a sample, and which of them have the score."""
+        found = detections_of(sample, self.class_names, frame_id)
+        return found, (found.scores >= self.score_thr).nonzero().flatten()
+
+    def _without(self, data: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Returns a copy of the batch with a modality blanked in every frame."""
+        items = []
+        for i, sample in enumerate(data['data_samples']):
+            item = {
+                'inputs': {key: value[i] for key, value in data['inputs'].items()},
+                'data_samples': sample.clone(),
+            }
+            items.append(sensors_of([name], self.sensors, item)[name].blank(item))
+        return pseudo_collate(items)
+
+    def _effects(
+        self,
+        host: Callable[[Any], Any],
+        data: Mapping[str, Any],
+        frames: Sequence[BatchFrame],
+        results: Sequence[SensorShares],
+        readings: Sequence[Sequence[Reading]],
+    ) -> Iterator[Effect]:
+        with torch.no_grad(), _maps_of(self.path, self.head) as maps:
+            samples = host(data)
+        for i, sample in enumerate(samples):
+            one = {name: found[i] for name, found in maps.items()}
+            every, index = self._selected(sample, frames[i].frame_id)
+            parts = results[i].parts
+            raw = read_values(one, readings[i], parts.attributes, len(parts))
+            yield effect_of(results[i].detections, every[index].to('cpu'), raw.cpu(), self.overlap)
+
+
+#: What of a hook's configuration is the decomposer's.
+SHARE_SETTINGS = tuple(inspect.signature(ShareDecomposer).parameters)[1:]
+
+
+def effect_of(before: Detections, after: Detections, raw: Tensor, overlap: float) -> Effect:
+    """Returns what became of K detections.
+
+    Args:
+        before: The K detections.
+        after: Those of the run without a sensor.
+        raw: (K, A) raw attributes at the places of the K detections in that run.
+        overlap: In the bird's-eye view, above which a box of the same class is the same one.
+    """
+    names = [
+        f'class {i}' for i in range(1 + max([0, *before.labels.tolist(), *after.labels.tolist()]))
+    ]
+    # Numbers tell classes apart where their names are not known.
+    before, after = (replace(each, class_names=tuple(names)) for each in (before, after))
+    matches = match(before, after, overlap, 'bev')
+    found = matches.true_positives
+    scores = before.scores.new_zeros(len(before))
+    scores[found] = after.scores[matches.indices[found]].to(scores.dtype)
+    return Effect(found, scores, matches.overlaps, raw)
+
+
+@contextmanager
+def _maps_of(path: str, head: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Keeps the head's outputs of one pass by their names, as a decomposition has them."""
+    maps: dict[str, Tensor] = {}
+
+    def keep(_: nn.Module, __: Any, out: Any) -> None:
+        if maps:
+            raise InputError(f'The head {path!r} ran more than once in a pass: expected one run.')
+        maps.update({f'{path}.{name}': each.detach().clone() for name, each in tensors(out)})
+
+    handle = head.register_forward_hook(keep)
+    try:
+        yield maps
+    finally:
+        handle.remove()

@@ -1,0 +1,115 @@
+"""Which sensor made the boxes of a data set, as an evaluator of MMDetection3D's test runner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmengine import dist
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from ....core.errors import InputError
+from ....core.results import atomic_write
+from ....lmd.sensor_report import csv_text, figures, json_text, markdown
+from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
+from ....registry import METRICS
+from .share_hook import SHARES
+
+
+@METRICS.register_module()
+class SensorShareMetric(BaseMetric):
+    """Sums up the sensor shares of a test run by class and range; needs a ``SensorShareHook``.
+
+    The table says for each group of boxes what part of the evidence each sensor is, what blanking
+    a sensor does to the boxes, and how the two correlate.
+
+    Args:
+        edges: Where ranges begin, metres; the last has no end.
+        dir: Folder for ``report.md``, ``report.csv``, ``report.json`` and ``report.png``; None:
+            nothing is written.
+        collect_device: As in ``BaseMetric``.
+        prefix: As in ``BaseMetric``.
+
+    Examples:
+        >>> test_evaluator = [dict(type='NuScenesMetric', ...),  # doctest: +SKIP
+        ...                   dict(type='explain3d.SensorShareMetric')]
+    """
+
+    default_prefix = 'sensors'
+
+    def __init__(
+        self,
+        edges: Sequence[float] = (0, 20, 40),
+        dir: str | None = None,  # noqa: A002 - a configuration's key
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.edges, self.dir = tuple(edges), dir
+        self.table: SensorTable | None = None
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keeps the figures of a batch's boxes; one entry a frame, whatever it has.
+
+        Raises:
+            InputError: If a sample has no shares.
+        """
+        for sample in data_samples:
+            found = sample.get(SHARES)
+            if found is None:
+                raise InputError(
+                    f'Expected data samples with {SHARES!r}, received one without: add an '
+                    'explain3d.SensorShareHook to custom_hooks.'
+                )
+            settings = {k: v for k, v in found.settings.items() if k in _PROTOCOL}
+            boxes = [asdict(box) for box in boxes_of(found)]
+            self.results.append(dict(frame=found.frame_id, boxes=boxes, settings=settings))
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Summarises the boxes of all frames, logs the report and writes it.
+
+        Args:
+            results: For each frame, its boxes and what decided them.
+
+        Returns:
+            Figures of all boxes and of each class; only their number, 0, if there is none.
+        """
+        frames = {frame['frame']: frame for frame in results}  # Samplers repeat frames.
+        boxes = [BoxShares(**box) for frame in frames.values() for box in frame['boxes']]
+        logger = MMLogger.get_current_instance()
+        if not boxes:
+            logger.warning('No detection has the score: there is nothing to report.')
+            return {'all/boxes': 0}
+        protocol = {'frames': len(frames), **next(iter(frames.values()))['settings']}
+        self.table = table_of(boxes, self.edges, protocol)
+        logger.info(f'\n{markdown(self.table)}')
+        if self.dir is not None and dist.is_main_process():
+            write_report(self.table, Path(self.dir))
+        return figures(self.table)
+
+
+#: Settings that belong beside the figures.
+_PROTOCOL = ('score_thr', 'overlap', 'blank', 'rules', 'model')
+
+
+def write_report(table: SensorTable, folder: Path) -> None:
+    """Writes the report in all its forms.
+
+    Args:
+        table: The table.
+        folder: Made if needed.
+
+    Raises:
+        ResultFileError: If it cannot be written to.
+    """
+    from ....visualization.sensor_shares import share_figure
+    from ....visualization.style import save_figure
+
+    texts = {'md': markdown(table) + '\n', 'csv': csv_text(table), 'json': json_text(table)}
+    for suffix, text in texts.items():
+        with atomic_write(folder / f'report.{suffix}', 'the report') as file:
+            file.write(text.encode())
+    save_figure(share_figure(table), folder / 'report.png')

@@ -1,0 +1,97 @@
+"""The sensor shares of a frame as named arrays, and back; docs/sensor_shares.md lists them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import InputError
+from ..core.results_codec import FORMAT_VERSION, Arrays
+from ..core.results_settings import fingerprint, plain
+from ..core.structures import Detections
+from .detections import DetectionParts, Effect, SensorShares
+
+FORMAT = 'explain3d.sensor_shares'
+
+_EFFECT = ('found', 'scores', 'overlaps', 'raw')
+
+
+def encode(frame: SensorShares, dtype: str = 'float32') -> Arrays:
+    """Returns the arrays of a result file.
+
+    Args:
+        frame: On any device.
+        dtype: Not used: parts are exact always, so that they still sum to the values.
+
+    Raises:
+        InputError: If a value is not finite; the message names frame and array.
+    """
+    found = frame.detections
+    arrays = {
+        'boxes': found.boxes, 'scores': found.scores, 'labels': found.labels,
+        'value': frame.parts.value, 'parts': frame.parts.parts,
+    }  # fmt: skip
+    if frame.detection_indices is not None:
+        arrays['detection_indices'] = frame.detection_indices
+    for sensor, effect in frame.effects.items():
+        arrays |= {f'without.{sensor}.{name}': getattr(effect, name) for name in _EFFECT}
+    arrays = {name: np.ascontiguousarray(t.detach().cpu().numpy()) for name, t in arrays.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind == 'f' and not np.isfinite(array).all():
+            raise InputError(
+                f'Frame {frame.frame_id!r}: {name} holds values that are not finite: expected '
+                'finite ones. Nothing was written; look at the input of this frame.'
+            )
+    meta = {**_metadata(frame), 'arrays': sorted(arrays)}
+    return {'metadata': np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays}
+
+
+def decode(meta: dict[str, Any], arrays: Arrays) -> SensorShares:
+    """Returns the frame that ``encode`` was given, on the CPU."""
+
+    def get(name: str) -> Tensor:
+        return torch.from_numpy(arrays[name])
+
+    return SensorShares(
+        frame_id=meta['frame_id'],
+        detections=Detections(
+            get('boxes'), get('scores'), get('labels'), tuple(meta['class_names'])
+        ),
+        parts=DetectionParts(
+            tuple(meta['attributes']),
+            tuple(meta['names']),
+            get('value'),
+            get('parts'),
+            meta['residual'],
+        ),
+        effects={
+            sensor: Effect(**{name: get(f'without.{sensor}.{name}') for name in _EFFECT})
+            for sensor in meta['effects']
+        },
+        detection_indices=get('detection_indices') if 'detection_indices' in arrays else None,
+        settings=meta['settings'],
+        versions=meta['versions'],
+        info=meta['info'],
+    )
+
+
+def _metadata(frame: SensorShares) -> dict[str, Any]:
+    return {
+        'format': FORMAT,
+        'version': FORMAT_VERSION,
+        'kind': frame.kind,
+        'frame_id': frame.frame_id,
+        'class_names': list(frame.detections.class_names),
+        'names': list(frame.names),
+        'attributes': list(frame.parts.attributes),
+        'residual': frame.parts.residual,
+        'effects': list(frame.effects),
+        'settings': plain(frame.settings),
+        'settings_sha256': fingerprint(frame.settings),
+        'versions': plain(frame.versions, 'versions'),
+        'info': plain(frame.info, 'info'),
+    }
