@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS, init_default_scope
 ROOT = Path(__file__).parents[1] / 'configs'
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('[!_]*/*.py'))
 BENCHMARKS = [name for name in CONFIGS if name.startswith('benchmark/')]
-EXPLAINING = [name for name in CONFIGS if name.rpartition('/')[2].startswith('ffam_')]
+EXPLAINING = [name for name in CONFIGS if name.startswith('ffam/') or '/ffam_' in name]
 
 
 @pytest.fixture(autouse=True)
