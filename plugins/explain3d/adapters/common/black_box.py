@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,10 +15,14 @@ from ...core.reach import ReachProbe, grid_of
 from ...core.session import frozen_evaluation
 from ...core.structures import Detections
 from .candidates import Candidates
-from .windows import View, Window
+from .sparse_memory import NoVersionError, SparseMemory
+from .windows import Spans, View, Window
 
 #: What a pass costs beside what grows with its area, as a part of a whole pass.
 _OVERHEAD = 0.02
+#: Clouds that go through an encoder that remembers the frame, for each one of ``batch_size``: what
+#: such a cloud takes is a small part of what a whole one takes, and they share rows.
+_VERSIONS = 8
 
 
 class DetectorBlackBox(BlackBox):
@@ -49,6 +53,7 @@ class DetectorBlackBox(BlackBox):
         self.range_min, self.voxel_size = range_min, voxel_size
         self.class_names = tuple(class_names)
         self._view: View | None = None
+        self._memory = SparseMemory(model)
         self._probed = False
         self._base: Tensor | None = None
         self._base_map: Tensor | None = None
@@ -109,7 +114,12 @@ class DetectorBlackBox(BlackBox):
         return 1.0 if window is None else self._cost(window)
 
     def _cost(self, window: Window) -> float:
-        return min(1.0, _OVERHEAD + sum(window.parts(self._view)) / 2)
+        return min(1.0, _OVERHEAD + sum(window.parts(self._view, self._remembers)) / 2)
+
+    @property
+    def _remembers(self) -> bool:
+        """Whether the encoder computes of a version of the frame what differs."""
+        return self._view is not None and self._memory.usable(self._view.bev.shape)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -120,16 +130,15 @@ class DetectorBlackBox(BlackBox):
         self, clouds: Sequence[Tensor], window: Window | None = None
     ) -> Iterator[Candidates | None]:
         """Yields the candidates of each cloud; None for an empty one."""
-        for start in range(0, len(clouds), self.batch_size):
-            part = clouds[start : start + self.batch_size]
+        size = self.batch_size * (_VERSIONS if window is not None and self._remembers else 1)
+        for start in range(0, len(clouds), size):
+            part = clouds[start : start + size]
             if len(part) == 1 and part[0] is self._base:
                 yield self._base_answer
-                continue
-            cropped = None if window is None else self._cropped(part, window)
-            if cropped is None:
+            elif window is None:
                 yield from self._whole(part)
             else:
-                yield from self._windowed(cropped, window)
+                yield from self._windowed(part, window)
 
     def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
         full = [cloud for cloud in clouds if len(cloud)]
@@ -144,27 +153,58 @@ class DetectorBlackBox(BlackBox):
             yield self._candidates_of(_frame(raw, place))
             place += 1
 
-    def _cropped(self, clouds: Sequence[Tensor], window: Window) -> list[Tensor] | None:
-        """Returns what the encoder has to see of each cloud; None if that cannot be told apart.
+    def _cropped(self, clouds: Sequence[Tensor], spans: Spans) -> list[Tensor] | None:
+        """Returns what of each cloud lies in voxels; None if nothing can be told apart.
 
-        A cloud of which nothing is left gets a point of the frame that the patch cannot see.
+        A cloud of which nothing is left gets a point of the frame from outside of them.
         """
-        crops = [cloud[self._in_crop(cloud, window)] for cloud in clouds]
+        crops = [cloud[self._in_voxels(cloud, spans)] for cloud in clouds]
         if all(len(crop) for crop in crops):
             return crops
-        unseen = self._base[~self._in_crop(self._base, window)][:1]
+        unseen = self._base[~self._in_voxels(self._base, spans)][:1]
         return [crop if len(crop) else unseen for crop in crops] if len(unseen) else None
 
-    def _in_crop(self, cloud: Tensor, window: Window) -> Tensor:
+    def _in_voxels(self, cloud: Tensor, spans: Spans) -> Tensor:
         keep = torch.ones(len(cloud), dtype=torch.bool, device=cloud.device)
-        for axis, (first, last) in enumerate(window.crop):
+        for axis, (first, last) in enumerate(spans):
             column = 1 - axis
             low, size = self.range_min[column], self.voxel_size[column]
             cell = (cloud[:, column] - low) / size
             keep &= (cell >= first) & (cell < last)
         return keep
 
-    def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates]:
+    def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates | None]:
+        raws = self._versions(clouds, window) if self._remembers else None
+        for start in range(0, len(clouds), self.batch_size) if raws is None else ():
+            part = clouds[start : start + self.batch_size]
+            crops = self._cropped(part, window.crop)
+            if crops is None:
+                yield from self._whole(part)
+            else:
+                yield from self._decoded(self._pasted(crops, window), len(crops), window)
+        if raws is not None:
+            yield from self._decoded(raws, len(clouds), window)
+
+    def _decoded(self, raw: Any, count: int, window: Window) -> Iterator[Candidates]:
+        self.passes += count
+        self.work += count * self._cost(window)
+        for place in range(count):
+            yield self._candidates_of(self._on_canvas(_frame(raw, place), window))
+
+    def _versions(self, clouds: Sequence[Tensor], window: Window) -> Any | None:
+        """Returns the raw outputs of versions of the frame; None if these are not versions."""
+        # A voxel more to each side: hosts round otherwise.
+        crops = self._cropped(clouds, tuple((a - 1, b + 1) for a, b in window.changed))
+        if crops is None:
+            return None
+        try:
+            with self._memory.running(window.changed, window.window):
+                return self._raw(crops)
+        except NoVersionError:
+            return None
+
+    def _pasted(self, clouds: Sequence[Tensor], window: Window) -> Any:
+        """Returns the raw outputs where the patch is computed from the crop alone."""
         (y0, y1), (x0, x1) = window.window
         (py0, py1), (px0, px1) = window.patch
 
@@ -175,13 +215,9 @@ class DetectorBlackBox(BlackBox):
 
         handle = self.encoder.register_forward_hook(paste)
         try:
-            raw = self._raw(clouds)
+            return self._raw(clouds)
         finally:
             handle.remove()
-        self.passes += len(clouds)
-        self.work += len(clouds) * self._cost(window)
-        for place in range(len(clouds)):
-            yield self._candidates_of(self._on_canvas(_frame(raw, place), window))
 
     def _on_canvas(self, raw: Any, window: Window) -> Any:
         """Puts outputs of a window where they belong; all around are those of an earlier one."""
@@ -203,11 +239,11 @@ class DetectorBlackBox(BlackBox):
         handle = self.encoder.register_forward_hook(lambda _m, _i, output: caught.append(output))
         probe = ReachProbe()
         try:
-            if self._probed:
+            with ExitStack() as stack:
+                stack.enter_context(self._memory.remembering())
+                if not self._probed:
+                    stack.enter_context(probe.watching(self.model))
                 raw = self._raw([base])
-            else:
-                with probe.watching(self.model):
-                    raw = self._raw([base])
         finally:
             handle.remove()
         self.passes += 1

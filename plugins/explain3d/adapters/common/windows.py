@@ -59,9 +59,10 @@ class View:
 
     def window_of(self, regions: Sequence[Region], rows: Span, columns: Span) -> Window:
         """Returns what candidates in these rows and columns need when the regions change."""
-        patch, crop, window, out = [], [], [], []
+        patch, crop, window, out, moved = [], [], [], [], []
         for axis, span in enumerate((rows, columns)):
             changed = self._changed(regions, axis)
+            moved.append(changed)
             part = self._patch(changed, axis)
             wide = self._window(span, axis)
             part = (max(part[0], wide[0]), max(min(part[1], wide[1]), max(part[0], wide[0])))
@@ -70,7 +71,7 @@ class View:
             crop.append(self._crop(part, axis))
             scale = self.bev.stride[axis] / self.out.stride[axis]
             out.append((round(wide[0] * scale), round(wide[1] * scale)))
-        return Window(tuple(patch), tuple(crop), tuple(window), tuple(out))
+        return Window(*map(tuple, (patch, crop, window, out, moved)))
 
     def _changed(self, regions: Sequence[Region], axis: int) -> Span:
         """Voxels in which points change, a voxel wider than computed: hosts round otherwise."""
@@ -112,20 +113,28 @@ class Window:
         crop: Input voxels that the encoder needs.
         window: Cells of the map that the dense part needs.
         out: The head's cells that the window gives.
+        changed: Input voxels in which points change.
     """
 
     patch: Spans
     crop: Spans
     window: Spans
     out: Spans
+    changed: Spans
 
-    def parts(self, view: View) -> tuple[float, float]:
-        """Returns the window's and the crop's share of the whole grid."""
+    def parts(self, view: View, remembered: bool = False) -> tuple[float, float]:
+        """Returns the share of the whole grid that the dense part and the encoder get.
+
+        Args:
+            view: Whose window it is.
+            remembered: Whether the encoder remembers the frame (``sparse_memory``).
+        """
         size = [n * j for n, j in zip(view.bev.shape, view.bev.stride, strict=True)]
-        crop = [min(b, s) - max(a, 0) for (a, b), s in zip(self.crop, size, strict=True)]
+        spans = self.changed if remembered else self.crop
+        sides = [min(b, s) - max(a, 0) for (a, b), s in zip(spans, size, strict=True)]
         return (
             _area(self.window) / math.prod(view.bev.shape),
-            max(crop[0], 0) * max(crop[1], 0) / math.prod(size),
+            max(sides[0], 0) * max(sides[1], 0) / math.prod(size),
         )
 
 
