@@ -15,7 +15,9 @@ from ...core.reach import ReachProbe, grid_of
 from ...core.session import frozen_evaluation
 from ...core.structures import Detections
 from .candidates import Candidates
+from .nested import frame_of, leaves, mapped
 from .sparse_memory import NoVersionError, SparseMemory
+from .tail import Tail
 from .windows import Spans, View, Window
 
 #: What a pass costs beside what grows with its area, as a part of a whole pass.
@@ -53,7 +55,7 @@ class DetectorBlackBox(BlackBox):
         self.range_min, self.voxel_size = range_min, voxel_size
         self.class_names = tuple(class_names)
         self._view: View | None = None
-        self._memory = SparseMemory(model)
+        self._memory, self._tail = SparseMemory(model), Tail(None)
         self._probed = False
         self._base: Tensor | None = None
         self._base_map: Tensor | None = None
@@ -99,8 +101,9 @@ class DetectorBlackBox(BlackBox):
             if base is not None and len(base):
                 self._remember(base)
                 window = self._window(regions)
+            found: dict[Region, Tensor] = {}
             return [
-                [self._in_region(answer, region, score_thr) for region in regions]
+                [self._in_region(answer, region, score_thr, found) for region in regions]
                 for answer in self._answers(clouds, window)
             ]
 
@@ -150,7 +153,7 @@ class DetectorBlackBox(BlackBox):
             if len(cloud) == 0:
                 yield None
                 continue
-            yield self._candidates_of(_frame(raw, place))
+            yield self._candidates_of(frame_of(raw, place))
             place += 1
 
     def _cropped(self, clouds: Sequence[Tensor], spans: Spans) -> list[Tensor] | None:
@@ -189,7 +192,7 @@ class DetectorBlackBox(BlackBox):
         self.passes += count
         self.work += count * self._cost(window)
         for place in range(count):
-            yield self._candidates_of(self._on_canvas(_frame(raw, place), window))
+            yield self._candidates_of(self._on_canvas(frame_of(raw, place), window))
 
     def _versions(self, clouds: Sequence[Tensor], window: Window) -> Any | None:
         """Returns the raw outputs of versions of the frame; None if these are not versions."""
@@ -199,7 +202,7 @@ class DetectorBlackBox(BlackBox):
             return None
         try:
             with self._memory.running(window.changed, window.window):
-                return self._raw(crops)
+                return self._narrow(crops, window)
         except NoVersionError:
             return None
 
@@ -215,9 +218,13 @@ class DetectorBlackBox(BlackBox):
 
         handle = self.encoder.register_forward_hook(paste)
         try:
-            return self._raw(clouds)
+            return self._narrow(clouds, window)
         finally:
             handle.remove()
+
+    def _narrow(self, clouds: Sequence[Tensor], window: Window) -> Any:
+        with self._tail.narrowing(window, self._view.bev.stride):
+            return self._raw(clouds)
 
     def _on_canvas(self, raw: Any, window: Window) -> Any:
         """Puts outputs of a window where they belong; all around are those of an earlier one."""
@@ -229,7 +236,7 @@ class DetectorBlackBox(BlackBox):
             canvas[:, :, y0:y1, x0:x1] = value
             return canvas
 
-        return _mapped(raw, put)
+        return mapped(raw, put)
 
     def _remember(self, base: Tensor) -> None:
         """Runs the unperturbed frame, unless it is the one that was run last."""
@@ -243,22 +250,23 @@ class DetectorBlackBox(BlackBox):
                 stack.enter_context(self._memory.remembering())
                 if not self._probed:
                     stack.enter_context(probe.watching(self.model))
+                    stack.enter_context(self._tail.watching(self.model, probe))
                 raw = self._raw([base])
         finally:
             handle.remove()
         self.passes += 1
         self.work += 1
-        self._base_answer = self._candidates_of(_frame(raw, 0))
+        self._base_answer = self._candidates_of(frame_of(raw, 0))
         if not self._probed:
             self._view = self._view_of(probe, caught[0], raw)
-            self._canvases = [torch.zeros_like(t) for t in _leaves(raw)] if self._view else []
+            self._canvases = [torch.zeros_like(t) for t in leaves(raw)] if self._view else []
             self._probed = True
         self._base = base
         self._base_map = caught[0] if self._view is not None else None
 
     def _view_of(self, probe: ReachProbe, bev: Any, raw: Any) -> View | None:
         """Returns what the probe has seen, or None where windows cannot be exact."""
-        outputs = _leaves(raw)
+        outputs = leaves(raw)
         shapes = {tuple(t.shape[2:]) for t in outputs}
         if not (isinstance(bev, Tensor) and bev.dim() == 4 and len(shapes) == 1):
             return None
@@ -276,7 +284,7 @@ class DetectorBlackBox(BlackBox):
         alignment = max(1, round(probe.coarsest / min(bev_grid.stride[-2:])))
         return View(
             self.range_min, self.voxel_size, encoder, dense, bev_grid.last(2), out.last(2),
-            alignment,
+            alignment, self._tail.reach(outputs) or dense,
         )  # fmt: skip
 
     def _window(self, regions: Sequence[Region]) -> Window | None:
@@ -303,11 +311,19 @@ class DetectorBlackBox(BlackBox):
     def _cells_in(self, answer: Candidates, region: Region) -> Tensor:
         return self._index(answer, region.label)[2][self._inside(answer, region)]
 
-    def _in_region(self, answer: Candidates | None, region: Region, score_thr: float) -> Detections:
+    def _in_region(
+        self,
+        answer: Candidates | None,
+        region: Region,
+        score_thr: float,
+        known: dict[Region, Tensor],
+    ) -> Detections:
         if answer is None:
             return self._nothing()
-        index = self._index(answer, region.label)[0][self._inside(answer, region)]
-        return self._above(answer, index, region.label, score_thr)
+        if region not in known:
+            index = self._index(answer, region.label)[0]
+            known[region] = index[self._inside(answer, region)]
+        return self._above(answer, known[region], region.label, score_thr)
 
     def _above(self, answer: Candidates, index: Tensor, label: int, score_thr: float) -> Detections:
         labels = index.new_full(index.shape, label)
@@ -329,22 +345,3 @@ def _joined(parts: Sequence[Detections]) -> Detections:
         torch.cat([p.labels for p in parts]),
         parts[0].class_names,
     )
-
-
-def _mapped(value: Any, function: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _mapped(part, function) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(part, function) for part in value)
-    return function(value) if isinstance(value, Tensor) else value
-
-
-def _frame(raw: Any, index: int) -> Any:
-    """Returns one frame's outputs as a batch of one."""
-    return _mapped(raw, lambda t: t[index : index + 1])
-
-
-def _leaves(raw: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _mapped(raw, lambda t: (found.append(t), t)[1])
-    return found
