@@ -84,7 +84,7 @@ def test_curves_are_those_of_a_pass_for_each_object_and_step(name):
     torch.testing.assert_close(curves.insertion, expected[1], atol=1e-6, rtol=1e-5)
     moves = (expected.amax(dim=2) - expected.amin(dim=2)).amax(dim=0)
     assert (moves > 1e-4).all()
-    assert box._memory.usable(box._view.bev.shape)
+    assert box._passes.remembers
     assert box.work < box.passes / 3
 
 
@@ -142,4 +142,4 @@ def test_residual_encoders_and_pillars_remember_nothing():
     for config in (tiny.centerpoint_voxel, tiny.pointpillars):
         box = MMDet3DBlackBox(tiny.build(config()))
         box.candidates_in([points], [Region(2.0, -5.0, 0.9, 0)], 0.0, points)
-        assert not box._memory.usable(box._view.bev.shape)
+        assert not box._passes.remembers

@@ -16,9 +16,8 @@ from ...core.session import frozen_evaluation
 from ...core.structures import Detections
 from .candidates import Candidates
 from .nested import frame_of, leaves, mapped
-from .sparse_memory import NoVersionError, SparseMemory
-from .tail import Tail
-from .windows import Spans, View, Window
+from .window_passes import WindowPasses
+from .windows import View, Window
 
 #: What a pass costs beside what grows with its area, as a part of a whole pass.
 _OVERHEAD = 0.02
@@ -54,11 +53,8 @@ class DetectorBlackBox(BlackBox):
         self.model, self.encoder, self.windows = model, encoder, windows
         self.range_min, self.voxel_size = range_min, voxel_size
         self.class_names = tuple(class_names)
-        self._view: View | None = None
-        self._memory, self._tail = SparseMemory(model), Tail(None)
+        self._passes = WindowPasses(model, encoder)
         self._probed = False
-        self._base: Tensor | None = None
-        self._base_map: Tensor | None = None
         self._base_answer: Candidates | None = None
         self._places: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._canvases: list[Tensor] = []
@@ -109,20 +105,15 @@ class DetectorBlackBox(BlackBox):
 
     def reach(self) -> tuple[float, float] | None:
         """As in ``BlackBox``; known once ``candidates_in`` has seen a base."""
-        return None if self._view is None else self._view.metres()
+        return None if self._passes.view is None else self._passes.view.metres()
 
     def cost(self, regions: Sequence[Region], base: Tensor) -> float:
         """As in ``BlackBox``."""
-        window = self._window(regions) if self._base is base else None
+        window = self._window(regions) if self._passes.base is base else None
         return 1.0 if window is None else self._cost(window)
 
     def _cost(self, window: Window) -> float:
-        return min(1.0, _OVERHEAD + sum(window.parts(self._view, self._remembers)) / 2)
-
-    @property
-    def _remembers(self) -> bool:
-        """Whether the encoder computes of a version of the frame what differs."""
-        return self._view is not None and self._memory.usable(self._view.bev.shape)
+        return min(1.0, _OVERHEAD + self._passes.cost(window))
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -133,10 +124,10 @@ class DetectorBlackBox(BlackBox):
         self, clouds: Sequence[Tensor], window: Window | None = None
     ) -> Iterator[Candidates | None]:
         """Yields the candidates of each cloud; None for an empty one."""
-        size = self.batch_size * (_VERSIONS if window is not None and self._remembers else 1)
+        size = self.batch_size * (_VERSIONS if window is not None and self._passes.remembers else 1)
         for start in range(0, len(clouds), size):
             part = clouds[start : start + size]
-            if len(part) == 1 and part[0] is self._base:
+            if len(part) == 1 and part[0] is self._passes.base:
                 yield self._base_answer
             elif window is None:
                 yield from self._whole(part)
@@ -156,75 +147,25 @@ class DetectorBlackBox(BlackBox):
             yield self._candidates_of(frame_of(raw, place))
             place += 1
 
-    def _cropped(self, clouds: Sequence[Tensor], spans: Spans) -> list[Tensor] | None:
-        """Returns what of each cloud lies in voxels; None if nothing can be told apart.
-
-        A cloud of which nothing is left gets a point of the frame from outside of them.
-        """
-        crops = [cloud[self._in_voxels(cloud, spans)] for cloud in clouds]
-        if all(len(crop) for crop in crops):
-            return crops
-        unseen = self._base[~self._in_voxels(self._base, spans)][:1]
-        return [crop if len(crop) else unseen for crop in crops] if len(unseen) else None
-
-    def _in_voxels(self, cloud: Tensor, spans: Spans) -> Tensor:
-        keep = torch.ones(len(cloud), dtype=torch.bool, device=cloud.device)
-        for axis, (first, last) in enumerate(spans):
-            column = 1 - axis
-            low, size = self.range_min[column], self.voxel_size[column]
-            cell = (cloud[:, column] - low) / size
-            keep &= (cell >= first) & (cell < last)
-        return keep
-
     def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates | None]:
-        raws = self._versions(clouds, window) if self._remembers else None
-        for start in range(0, len(clouds), self.batch_size) if raws is None else ():
+        if self._passes.remembers:
+            raw = self._passes.of_versions(self._raw, clouds, window)
+            if raw is not None:
+                yield from self._decoded(raw, len(clouds), window)
+                return
+        for start in range(0, len(clouds), self.batch_size):
             part = clouds[start : start + self.batch_size]
-            crops = self._cropped(part, window.crop)
-            if crops is None:
+            raw = self._passes.of_crops(self._raw, part, window)
+            if raw is None:
                 yield from self._whole(part)
             else:
-                yield from self._decoded(self._pasted(crops, window), len(crops), window)
-        if raws is not None:
-            yield from self._decoded(raws, len(clouds), window)
+                yield from self._decoded(raw, len(part), window)
 
     def _decoded(self, raw: Any, count: int, window: Window) -> Iterator[Candidates]:
         self.passes += count
         self.work += count * self._cost(window)
         for place in range(count):
             yield self._candidates_of(self._on_canvas(frame_of(raw, place), window))
-
-    def _versions(self, clouds: Sequence[Tensor], window: Window) -> Any | None:
-        """Returns the raw outputs of versions of the frame; None if these are not versions."""
-        # A voxel more to each side: hosts round otherwise.
-        crops = self._cropped(clouds, tuple((a - 1, b + 1) for a, b in window.changed))
-        if crops is None:
-            return None
-        try:
-            with self._memory.running(window.changed, window.window):
-                return self._narrow(crops, window)
-        except NoVersionError:
-            return None
-
-    def _pasted(self, clouds: Sequence[Tensor], window: Window) -> Any:
-        """Returns the raw outputs where the patch is computed from the crop alone."""
-        (y0, y1), (x0, x1) = window.window
-        (py0, py1), (px0, px1) = window.patch
-
-        def paste(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-            frame = self._base_map[:, :, y0:y1, x0:x1].repeat(len(output), 1, 1, 1)
-            frame[:, :, py0 - y0 : py1 - y0, px0 - x0 : px1 - x0] = output[:, :, py0:py1, px0:px1]
-            return frame
-
-        handle = self.encoder.register_forward_hook(paste)
-        try:
-            return self._narrow(clouds, window)
-        finally:
-            handle.remove()
-
-    def _narrow(self, clouds: Sequence[Tensor], window: Window) -> Any:
-        with self._tail.narrowing(window, self._view.bev.stride):
-            return self._raw(clouds)
 
     def _on_canvas(self, raw: Any, window: Window) -> Any:
         """Puts outputs of a window where they belong; all around are those of an earlier one."""
@@ -240,17 +181,17 @@ class DetectorBlackBox(BlackBox):
 
     def _remember(self, base: Tensor) -> None:
         """Runs the unperturbed frame, unless it is the one that was run last."""
-        if self._base is base:
+        if self._passes.base is base:
             return
         caught: list[Any] = []
         handle = self.encoder.register_forward_hook(lambda _m, _i, output: caught.append(output))
         probe = ReachProbe()
         try:
             with ExitStack() as stack:
-                stack.enter_context(self._memory.remembering())
+                stack.enter_context(self._passes.memory.remembering())
                 if not self._probed:
                     stack.enter_context(probe.watching(self.model))
-                    stack.enter_context(self._tail.watching(self.model, probe))
+                    stack.enter_context(self._passes.tail.watching(self.model, probe))
                 raw = self._raw([base])
         finally:
             handle.remove()
@@ -258,11 +199,11 @@ class DetectorBlackBox(BlackBox):
         self.work += 1
         self._base_answer = self._candidates_of(frame_of(raw, 0))
         if not self._probed:
-            self._view = self._view_of(probe, caught[0], raw)
-            self._canvases = [torch.zeros_like(t) for t in leaves(raw)] if self._view else []
+            self._passes.view = self._view_of(probe, caught[0], raw)
+            self._canvases = [torch.zeros_like(t) for t in leaves(raw)] if self._passes.view else []
             self._probed = True
-        self._base = base
-        self._base_map = caught[0] if self._view is not None else None
+        self._passes.base = base
+        self._passes.base_map = caught[0] if self._passes.view is not None else None
 
     def _view_of(self, probe: ReachProbe, bev: Any, raw: Any) -> View | None:
         """Returns what the probe has seen, or None where windows cannot be exact."""
@@ -284,17 +225,17 @@ class DetectorBlackBox(BlackBox):
         alignment = max(1, round(probe.coarsest / min(bev_grid.stride[-2:])))
         return View(
             self.range_min, self.voxel_size, encoder, dense, bev_grid.last(2), out.last(2),
-            alignment, self._tail.reach(outputs) or dense,
+            alignment, self._passes.tail.reach(outputs) or dense,
         )  # fmt: skip
 
     def _window(self, regions: Sequence[Region]) -> Window | None:
-        if not self.windows or self._view is None:
+        if not self.windows or self._passes.view is None:
             return None
         cells = torch.cat([self._cells_in(self._base_answer, region) for region in regions])
         if len(cells) == 0:
             return None
         low, high = cells.amin(0).tolist(), (cells.amax(0) + 1).tolist()
-        return self._view.window_of(regions, (low[0], high[0]), (low[1], high[1]))
+        return self._passes.view.window_of(regions, (low[0], high[0]), (low[1], high[1]))
 
     def _index(self, answer: Candidates, label: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns a label's candidates, their places and their cells; they are always the same."""

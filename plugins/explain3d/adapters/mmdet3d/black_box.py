@@ -64,7 +64,7 @@ class MMDet3DBlackBox(DetectorBlackBox):
             windows,
         )
         neck = backbone.path_of('neck')
-        self._tail = Tail(None if neck is None else dict(backbone.parts)[neck])
+        self._passes.tail = Tail(None if neck is None else dict(backbone.parts)[neck])
         self._predict = predict or model.predict
         self.fast_voxels = fast_voxels
         self._class = candidates_class(self.head)
