@@ -20,7 +20,7 @@ from .capture import is_sparse
 from .receptive_field import Grid, GridBook
 
 #: Modules that work on each cell by itself (in eval mode), by the beginning of their names.
-_POINTWISE = (
+POINTWISE = (
     'BatchNorm', 'SyncBatchNorm', 'NaiveSyncBatchNorm', 'Dropout', 'Identity', 'Linear', 'ReLU',
     'LeakyReLU', 'GELU', 'SiLU', 'Sigmoid', 'Tanh', 'Hardswish', 'ELU', 'PReLU', 'Softmax',
 )  # fmt: skip
@@ -95,7 +95,7 @@ class ReachProbe:
             wider = self._widening(module, inputs, output)
             reach = (reach[0] + wider[0], reach[1] + wider[1])
             self._note(module, output, reach)
-        elif not type(module).__name__.startswith(_POINTWISE) and _has_parameters(module):
+        elif not type(module).__name__.startswith(POINTWISE) and _has_parameters(module):
             self.bounded = False
         if type(module).__name__.startswith(_UNBOUNDED):
             self.bounded = False

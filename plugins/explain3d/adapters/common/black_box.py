@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,10 +15,15 @@ from ...core.reach import ReachProbe, grid_of
 from ...core.session import frozen_evaluation
 from ...core.structures import Detections
 from .candidates import Candidates
+from .nested import frame_of, leaves, mapped
+from .window_passes import WindowPasses
 from .windows import View, Window
 
 #: What a pass costs beside what grows with its area, as a part of a whole pass.
 _OVERHEAD = 0.02
+#: Clouds that go through an encoder that remembers the frame, for each one of ``batch_size``: what
+#: such a cloud takes is a small part of what a whole one takes, and they share rows.
+_VERSIONS = 8
 
 
 class DetectorBlackBox(BlackBox):
@@ -48,10 +53,8 @@ class DetectorBlackBox(BlackBox):
         self.model, self.encoder, self.windows = model, encoder, windows
         self.range_min, self.voxel_size = range_min, voxel_size
         self.class_names = tuple(class_names)
-        self._view: View | None = None
+        self._passes = WindowPasses(model, encoder)
         self._probed = False
-        self._base: Tensor | None = None
-        self._base_map: Tensor | None = None
         self._base_answer: Candidates | None = None
         self._places: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._canvases: list[Tensor] = []
@@ -94,22 +97,23 @@ class DetectorBlackBox(BlackBox):
             if base is not None and len(base):
                 self._remember(base)
                 window = self._window(regions)
+            found: dict[Region, Tensor] = {}
             return [
-                [self._in_region(answer, region, score_thr) for region in regions]
+                [self._in_region(answer, region, score_thr, found) for region in regions]
                 for answer in self._answers(clouds, window)
             ]
 
     def reach(self) -> tuple[float, float] | None:
         """As in ``BlackBox``; known once ``candidates_in`` has seen a base."""
-        return None if self._view is None else self._view.metres()
+        return None if self._passes.view is None else self._passes.view.metres()
 
     def cost(self, regions: Sequence[Region], base: Tensor) -> float:
         """As in ``BlackBox``."""
-        window = self._window(regions) if self._base is base else None
+        window = self._window(regions) if self._passes.base is base else None
         return 1.0 if window is None else self._cost(window)
 
     def _cost(self, window: Window) -> float:
-        return min(1.0, _OVERHEAD + sum(window.parts(self._view)) / 2)
+        return min(1.0, _OVERHEAD + self._passes.cost(window))
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -120,16 +124,15 @@ class DetectorBlackBox(BlackBox):
         self, clouds: Sequence[Tensor], window: Window | None = None
     ) -> Iterator[Candidates | None]:
         """Yields the candidates of each cloud; None for an empty one."""
-        for start in range(0, len(clouds), self.batch_size):
-            part = clouds[start : start + self.batch_size]
-            if len(part) == 1 and part[0] is self._base:
+        size = self.batch_size * (_VERSIONS if window is not None and self._passes.remembers else 1)
+        for start in range(0, len(clouds), size):
+            part = clouds[start : start + size]
+            if len(part) == 1 and part[0] is self._passes.base:
                 yield self._base_answer
-                continue
-            cropped = None if window is None else self._cropped(part, window)
-            if cropped is None:
+            elif window is None:
                 yield from self._whole(part)
             else:
-                yield from self._windowed(cropped, window)
+                yield from self._windowed(part, window)
 
     def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
         full = [cloud for cloud in clouds if len(cloud)]
@@ -141,47 +144,28 @@ class DetectorBlackBox(BlackBox):
             if len(cloud) == 0:
                 yield None
                 continue
-            yield self._candidates_of(_frame(raw, place))
+            yield self._candidates_of(frame_of(raw, place))
             place += 1
 
-    def _cropped(self, clouds: Sequence[Tensor], window: Window) -> list[Tensor] | None:
-        """Returns what the encoder has to see of each cloud; None if that cannot be told apart.
+    def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates | None]:
+        if self._passes.remembers:
+            raw = self._passes.of_versions(self._raw, clouds, window)
+            if raw is not None:
+                yield from self._decoded(raw, len(clouds), window)
+                return
+        for start in range(0, len(clouds), self.batch_size):
+            part = clouds[start : start + self.batch_size]
+            raw = self._passes.of_crops(self._raw, part, window)
+            if raw is None:
+                yield from self._whole(part)
+            else:
+                yield from self._decoded(raw, len(part), window)
 
-        A cloud of which nothing is left gets a point of the frame that the patch cannot see.
-        """
-        crops = [cloud[self._in_crop(cloud, window)] for cloud in clouds]
-        if all(len(crop) for crop in crops):
-            return crops
-        unseen = self._base[~self._in_crop(self._base, window)][:1]
-        return [crop if len(crop) else unseen for crop in crops] if len(unseen) else None
-
-    def _in_crop(self, cloud: Tensor, window: Window) -> Tensor:
-        keep = torch.ones(len(cloud), dtype=torch.bool, device=cloud.device)
-        for axis, (first, last) in enumerate(window.crop):
-            column = 1 - axis
-            low, size = self.range_min[column], self.voxel_size[column]
-            cell = (cloud[:, column] - low) / size
-            keep &= (cell >= first) & (cell < last)
-        return keep
-
-    def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates]:
-        (y0, y1), (x0, x1) = window.window
-        (py0, py1), (px0, px1) = window.patch
-
-        def paste(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-            frame = self._base_map[:, :, y0:y1, x0:x1].repeat(len(output), 1, 1, 1)
-            frame[:, :, py0 - y0 : py1 - y0, px0 - x0 : px1 - x0] = output[:, :, py0:py1, px0:px1]
-            return frame
-
-        handle = self.encoder.register_forward_hook(paste)
-        try:
-            raw = self._raw(clouds)
-        finally:
-            handle.remove()
-        self.passes += len(clouds)
-        self.work += len(clouds) * self._cost(window)
-        for place in range(len(clouds)):
-            yield self._candidates_of(self._on_canvas(_frame(raw, place), window))
+    def _decoded(self, raw: Any, count: int, window: Window) -> Iterator[Candidates]:
+        self.passes += count
+        self.work += count * self._cost(window)
+        for place in range(count):
+            yield self._candidates_of(self._on_canvas(frame_of(raw, place), window))
 
     def _on_canvas(self, raw: Any, window: Window) -> Any:
         """Puts outputs of a window where they belong; all around are those of an earlier one."""
@@ -193,36 +177,37 @@ class DetectorBlackBox(BlackBox):
             canvas[:, :, y0:y1, x0:x1] = value
             return canvas
 
-        return _mapped(raw, put)
+        return mapped(raw, put)
 
     def _remember(self, base: Tensor) -> None:
         """Runs the unperturbed frame, unless it is the one that was run last."""
-        if self._base is base:
+        if self._passes.base is base:
             return
         caught: list[Any] = []
         handle = self.encoder.register_forward_hook(lambda _m, _i, output: caught.append(output))
         probe = ReachProbe()
         try:
-            if self._probed:
+            with ExitStack() as stack:
+                stack.enter_context(self._passes.memory.remembering())
+                if not self._probed:
+                    stack.enter_context(probe.watching(self.model))
+                    stack.enter_context(self._passes.tail.watching(self.model, probe))
                 raw = self._raw([base])
-            else:
-                with probe.watching(self.model):
-                    raw = self._raw([base])
         finally:
             handle.remove()
         self.passes += 1
         self.work += 1
-        self._base_answer = self._candidates_of(_frame(raw, 0))
+        self._base_answer = self._candidates_of(frame_of(raw, 0))
         if not self._probed:
-            self._view = self._view_of(probe, caught[0], raw)
-            self._canvases = [torch.zeros_like(t) for t in _leaves(raw)] if self._view else []
+            self._passes.view = self._view_of(probe, caught[0], raw)
+            self._canvases = [torch.zeros_like(t) for t in leaves(raw)] if self._passes.view else []
             self._probed = True
-        self._base = base
-        self._base_map = caught[0] if self._view is not None else None
+        self._passes.base = base
+        self._passes.base_map = caught[0] if self._passes.view is not None else None
 
     def _view_of(self, probe: ReachProbe, bev: Any, raw: Any) -> View | None:
         """Returns what the probe has seen, or None where windows cannot be exact."""
-        outputs = _leaves(raw)
+        outputs = leaves(raw)
         shapes = {tuple(t.shape[2:]) for t in outputs}
         if not (isinstance(bev, Tensor) and bev.dim() == 4 and len(shapes) == 1):
             return None
@@ -240,17 +225,17 @@ class DetectorBlackBox(BlackBox):
         alignment = max(1, round(probe.coarsest / min(bev_grid.stride[-2:])))
         return View(
             self.range_min, self.voxel_size, encoder, dense, bev_grid.last(2), out.last(2),
-            alignment,
+            alignment, self._passes.tail.reach(outputs) or dense,
         )  # fmt: skip
 
     def _window(self, regions: Sequence[Region]) -> Window | None:
-        if not self.windows or self._view is None:
+        if not self.windows or self._passes.view is None:
             return None
         cells = torch.cat([self._cells_in(self._base_answer, region) for region in regions])
         if len(cells) == 0:
             return None
         low, high = cells.amin(0).tolist(), (cells.amax(0) + 1).tolist()
-        return self._view.window_of(regions, (low[0], high[0]), (low[1], high[1]))
+        return self._passes.view.window_of(regions, (low[0], high[0]), (low[1], high[1]))
 
     def _index(self, answer: Candidates, label: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns a label's candidates, their places and their cells; they are always the same."""
@@ -267,11 +252,19 @@ class DetectorBlackBox(BlackBox):
     def _cells_in(self, answer: Candidates, region: Region) -> Tensor:
         return self._index(answer, region.label)[2][self._inside(answer, region)]
 
-    def _in_region(self, answer: Candidates | None, region: Region, score_thr: float) -> Detections:
+    def _in_region(
+        self,
+        answer: Candidates | None,
+        region: Region,
+        score_thr: float,
+        known: dict[Region, Tensor],
+    ) -> Detections:
         if answer is None:
             return self._nothing()
-        index = self._index(answer, region.label)[0][self._inside(answer, region)]
-        return self._above(answer, index, region.label, score_thr)
+        if region not in known:
+            index = self._index(answer, region.label)[0]
+            known[region] = index[self._inside(answer, region)]
+        return self._above(answer, known[region], region.label, score_thr)
 
     def _above(self, answer: Candidates, index: Tensor, label: int, score_thr: float) -> Detections:
         labels = index.new_full(index.shape, label)
@@ -293,22 +286,3 @@ def _joined(parts: Sequence[Detections]) -> Detections:
         torch.cat([p.labels for p in parts]),
         parts[0].class_names,
     )
-
-
-def _mapped(value: Any, function: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _mapped(part, function) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(part, function) for part in value)
-    return function(value) if isinstance(value, Tensor) else value
-
-
-def _frame(raw: Any, index: int) -> Any:
-    """Returns one frame's outputs as a batch of one."""
-    return _mapped(raw, lambda t: t[index : index + 1])
-
-
-def _leaves(raw: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _mapped(raw, lambda t: (found.append(t), t)[1])
-    return found

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 
-def _offsets(
+def offsets(
     indice_pairs: Tensor, indice_pair_num: Tensor, inverse: bool, subm: bool
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yields each kernel offset that connects voxels: its index, input rows, output rows.
@@ -42,6 +42,11 @@ def _offsets(
             yield i, rows_in[:count].long(), rows_out[:count].long()
 
 
+def kernels(filters: Tensor) -> Tensor:
+    """(V, C, K) matrices of V offsets out of (K, ..., C) filters."""
+    return filters.reshape(filters.shape[0], -1, filters.shape[-1]).permute(1, 2, 0).contiguous()
+
+
 def _forward(
     features: Tensor,
     filters: Tensor,
@@ -53,13 +58,13 @@ def _forward(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Convolves (N, C) features with (K, ..., C) filters to (num_activate_out, K)."""
-    weight = filters.reshape(filters.shape[0], -1, filters.shape[-1])
+    weight = kernels(filters)
     if subm:
-        out = features @ weight[:, weight.shape[1] // 2].T
+        out = features @ weight[len(weight) // 2]
     else:
-        out = features.new_zeros(num_activate_out, weight.shape[0])
-    for i, rows_in, rows_out in _offsets(indice_pairs, indice_pair_num, inverse, subm):
-        out.index_add_(0, rows_out, features[rows_in] @ weight[:, i].T)
+        out = features.new_zeros(num_activate_out, weight.shape[2])
+    for i, rows_in, rows_out in offsets(indice_pairs, indice_pair_num, inverse, subm):
+        out.index_add_(0, rows_out, features.index_select(0, rows_in) @ weight[i])
     return out if bias is None else out.add_(bias)
 
 
@@ -81,9 +86,9 @@ def _backward(
         weight_gradient[:, center] = out_bp.T @ features
     else:
         gradient = torch.zeros_like(features)
-    for i, rows_in, rows_out in _offsets(indice_pairs, indice_pair_num, inverse, subm):
-        part = out_bp[rows_out]
-        weight_gradient[:, i] = part.T @ features[rows_in]
+    for i, rows_in, rows_out in offsets(indice_pairs, indice_pair_num, inverse, subm):
+        part = out_bp.index_select(0, rows_out)
+        weight_gradient[:, i] = part.T @ features.index_select(0, rows_in)
         gradient.index_add_(0, rows_in, part @ weight[:, i])
     return gradient, weight_gradient.reshape(filters.shape)
 

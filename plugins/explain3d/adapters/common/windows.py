@@ -5,7 +5,8 @@ dense part, from there to the head. Where points of a region change,
 
 - the map changes in its *patch*, the cells that look at a changed voxel;
 - for the patch the encoder needs the *crop*, the voxels at which the patch looks;
-- for the region's candidates the dense part needs the *window*, the cells at which they look.
+- for the region's candidates the dense part needs the *window*, the cells at which they look, and
+  its last part, the *tail*, has a window of its own.
 
 Outside of the patch the map is the unperturbed frame's.
 """
@@ -37,6 +38,8 @@ class View:
         bev: Grid of the map.
         out: Grid of the head's outputs.
         alignment: Cells of the map at whose multiples a window may begin.
+        tail: How far the head's outputs look into the inputs of the dense part's last part; as
+            ``dense`` where there is no such part.
     """
 
     range_min: tuple[float, float]
@@ -46,6 +49,7 @@ class View:
     bev: Grid
     out: Grid
     alignment: int
+    tail: tuple[float, float]
 
     def metres(self) -> tuple[float, float]:
         """Returns how far from an output cell, x and y, points can matter; a cell is added.
@@ -59,18 +63,21 @@ class View:
 
     def window_of(self, regions: Sequence[Region], rows: Span, columns: Span) -> Window:
         """Returns what candidates in these rows and columns need when the regions change."""
-        patch, crop, window, out = [], [], [], []
+        patch, crop, window, tail, out, moved = [], [], [], [], [], []
         for axis, span in enumerate((rows, columns)):
             changed = self._changed(regions, axis)
+            moved.append(changed)
             part = self._patch(changed, axis)
-            wide = self._window(span, axis)
+            wide = self._window(span, axis, self.dense)
+            last = self._window(span, axis, self.tail)
             part = (max(part[0], wide[0]), max(min(part[1], wide[1]), max(part[0], wide[0])))
             patch.append(part)
             window.append(wide)
+            tail.append(last)
             crop.append(self._crop(part, axis))
             scale = self.bev.stride[axis] / self.out.stride[axis]
-            out.append((round(wide[0] * scale), round(wide[1] * scale)))
-        return Window(tuple(patch), tuple(crop), tuple(window), tuple(out))
+            out.append((round(last[0] * scale), round(last[1] * scale)))
+        return Window(*map(tuple, (patch, crop, window, tail, out, moved)))
 
     def _changed(self, regions: Sequence[Region], axis: int) -> Span:
         """Voxels in which points change, a voxel wider than computed: hosts round otherwise."""
@@ -93,11 +100,11 @@ class View:
         last = math.ceil(center + stride * (patch[1] - 1) + reach) + 1
         return first, last + 1
 
-    def _window(self, span: Span, axis: int) -> Span:
+    def _window(self, span: Span, axis: int, reach: tuple[float, float]) -> Span:
         ends = [self.out.center[axis] + self.out.stride[axis] * i for i in (span[0], span[1] - 1)]
         stride, center, n = self.bev.stride[axis], self.bev.center[axis], self.bev.shape[axis]
-        first = math.ceil((ends[0] - self.dense[axis] - center) / stride)
-        last = math.floor((ends[1] + self.dense[axis] - center) / stride)
+        first = math.ceil((ends[0] - reach[axis] - center) / stride)
+        last = math.floor((ends[1] + reach[axis] - center) / stride)
         first, last = _clipped(first, last + 1, n)
         first = first // self.alignment * self.alignment
         return first, min(-(-last // self.alignment) * self.alignment, n)
@@ -111,21 +118,31 @@ class Window:
         patch: Cells of the map that change, inside the window.
         crop: Input voxels that the encoder needs.
         window: Cells of the map that the dense part needs.
-        out: The head's cells that the window gives.
+        tail: Cells of the map that correspond to what the tail needs.
+        out: The head's cells that the tail gives.
+        changed: Input voxels in which points change.
     """
 
     patch: Spans
     crop: Spans
     window: Spans
+    tail: Spans
     out: Spans
+    changed: Spans
 
-    def parts(self, view: View) -> tuple[float, float]:
-        """Returns the window's and the crop's share of the whole grid."""
+    def parts(self, view: View, remembered: bool = False) -> tuple[float, float]:
+        """Returns the share of the whole grid that the dense part and the encoder get.
+
+        Args:
+            view: Whose window it is.
+            remembered: Whether the encoder remembers the frame (``sparse_memory``).
+        """
         size = [n * j for n, j in zip(view.bev.shape, view.bev.stride, strict=True)]
-        crop = [min(b, s) - max(a, 0) for (a, b), s in zip(self.crop, size, strict=True)]
+        spans = self.changed if remembered else self.crop
+        sides = [min(b, s) - max(a, 0) for (a, b), s in zip(spans, size, strict=True)]
         return (
             _area(self.window) / math.prod(view.bev.shape),
-            max(crop[0], 0) * max(crop[1], 0) / math.prod(size),
+            max(sides[0], 0) * max(sides[1], 0) / math.prod(size),
         )
 
 

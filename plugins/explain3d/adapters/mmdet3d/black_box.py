@@ -11,6 +11,7 @@ from ...core.errors import NotApplicableError
 from ...core.session import overridden
 from ..common.black_box import DetectorBlackBox
 from ..common.candidates import Candidates
+from ..common.tail import Tail
 from .detector import backbone_of, head_of, voxel_layer
 from .heads import candidates_class
 from .voxels import fast_layer
@@ -62,6 +63,8 @@ class MMDet3DBlackBox(DetectorBlackBox):
             batch_size,
             windows,
         )
+        neck = backbone.path_of('neck')
+        self._passes.tail = Tail(None if neck is None else dict(backbone.parts)[neck])
         self._predict = predict or model.predict
         self.fast_voxels = fast_voxels
         self._class = candidates_class(self.head)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ...common.candidates import Candidates, with_geometric_center
+
+#: Anchors of a generator, which builds them anew for every frame: by sizes of maps, device, width.
+_ANCHORS: WeakKeyDictionary[Any, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
 class AnchorCandidates(Candidates):
@@ -39,8 +43,13 @@ class AnchorCandidates(Candidates):
     def _anchors(self, maps: list[Tensor]) -> Tensor:
         """(A, code size) the anchors of all levels, in the order of the rows."""
         sizes = [m.shape[-2:] for m in maps]
-        levels = self.head.prior_generator.grid_anchors(sizes, device=maps[0].device)
-        return torch.cat([level.reshape(-1, self.head.box_code_size) for level in levels])
+        generator, device = self.head.prior_generator, maps[0].device
+        known = _ANCHORS.setdefault(generator, {})
+        key = (tuple(map(tuple, sizes)), device, self.head.box_code_size)
+        if key not in known:
+            levels = generator.grid_anchors(sizes, device=device)
+            known[key] = torch.cat([level.reshape(-1, key[2]) for level in levels])
+        return known[key]
 
     def of_label(self, label: int) -> Tensor:
         """Returns all anchors: each can be reported as any class."""
@@ -84,6 +93,20 @@ class AnchorCandidates(Candidates):
         return self.classes[index].softmax(1).gather(1, label[:, None])[:, 0]
 
 
-def _rows(maps: list[Tensor], width: int) -> Tensor:
+class _MapRows:
+    """Rows of a (1, anchors * width, H, W) map, none of which is copied before it is asked for."""
+
+    def __init__(self, values: Tensor, width: int) -> None:
+        self.values = values[0].reshape(-1, width, values.shape[2] * values.shape[3])
+
+    def __getitem__(self, index: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        index, column = index if isinstance(index, tuple) else (index, slice(None))
+        count = len(self.values)
+        return self.values[index % count, column, index // count]
+
+
+def _rows(maps: list[Tensor], width: int) -> Tensor | _MapRows:
     """(A, width) out of (1, anchors * width, H, W) maps."""
+    if len(maps) == 1:
+        return _MapRows(maps[0], width)
     return torch.cat([m[0].permute(1, 2, 0).reshape(-1, width) for m in maps])
