@@ -126,6 +126,13 @@ class PcdetBlackBox(DetectorBlackBox):
         index = answer.of_label(label)
         return index, answer.places(index), index.new_zeros(len(index), 2)
 
+    def _in_region(
+        self, answer: Candidates | None, region: Region, score_thr: float, *known: dict
+    ) -> Detections:
+        if not self._class.dense:  # A region's candidates are others in each cloud.
+            known = tuple({} for _ in known)
+        return super()._in_region(answer, region, score_thr, *known)
+
     def _raw(self, clouds: Sequence[Tensor]) -> Any:
         batch = self._batch(clouds)
         with forgotten(self.model), self._tapped():
