@@ -5,3 +5,7 @@ _base_ = [
     '../_base_/explainers/benchmark.py',
 ]
 load_from = 'checkpoints/centerpoint_small_miniworld.pth'
+# As for SECOND, whose data set this is.
+benchmark = dict(
+    methods={'OccAM': dict(density=[-0.07991, 0.02956, -0.0001829], bounds=[0.05, 0.95])}
+)

@@ -29,11 +29,13 @@ class GradientSource(Protocol):
         leaf: The trace's leaf. For a trace with another leaf the source does not count.
         attributes: The trace's attributes, likewise.
         order: The order in which detections are best asked for.
+        passes: Passes so far, forward and backward, beside those that end at ``leaf``.
     """
 
     leaf: Tensor
     attributes: dict[str, Tensor]
     order: Sequence[int]
+    passes: int
 
     def gradient(self, k: int, names: tuple[str, ...], signed: bool) -> Tensor | None:
         """Returns the (M, C) gradient of detection k's attributes, or of the sum of |a|.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -58,7 +59,11 @@ class NameRegistry:
         )
 
     def build(self, cfg: dict | Any, **defaults: Any) -> Any:
-        """Builds an entry from ``dict(type=name, **arguments)``; returns an instance as it is."""
+        """Builds an entry from ``dict(type=name, **arguments)``; returns an instance as it is.
+
+        Raises:
+            UnknownNameError: If there is no such entry, or it does not take such an argument.
+        """
         if not isinstance(cfg, dict):
             return self.build({'type': cfg}, **defaults) if isinstance(cfg, str) else cfg
         arguments = {**defaults, **cfg}
@@ -69,7 +74,15 @@ class NameRegistry:
             )
         name = arguments.pop('type')
         # Configurations may carry our scope ("explain3d.FFAM") as host registries want it.
-        return self.get(name.removeprefix('explain3d.'))(**arguments)
+        entry = self.get(name.removeprefix('explain3d.'))
+        try:
+            inspect.signature(entry).bind(**arguments)
+        except TypeError as error:
+            raise UnknownNameError(
+                f'{self.kind.capitalize()} {name!r}: {error}; expected some of '
+                f'{list(inspect.signature(entry).parameters)}.'
+            ) from None
+        return entry(**arguments)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries

@@ -165,6 +165,7 @@ class _Sums:
 
     Attributes:
         drawn: Samples so far.
+        resumed: Those of them that an earlier run had drawn.
         active: (K,) detections that go on.
         samples: (K,) samples that went into each detection.
         moments: (3, K, U, N) sums over the samples with the point of 1, similarity, and its square.
@@ -172,6 +173,7 @@ class _Sums:
 
     def __init__(self, drawn: int, active: Tensor, samples: Tensor, moments: Tensor) -> None:
         self.drawn, self.active, self.samples, self.moments = drawn, active, samples, moments
+        self.resumed = 0
 
     @classmethod
     def empty(cls, K: int, U: int, N: int, device: torch.device) -> _Sums:
@@ -211,7 +213,8 @@ class _Sums:
 
     def info(self) -> dict:
         """Plain numbers for ``Maps.info``."""
-        return {'samples': self.drawn, 'samples_per_detection': self.samples.tolist()}
+        counts = {'samples': self.drawn, 'samples_per_detection': self.samples.tolist()}
+        return {**counts, 'resumed': self.resumed} if self.resumed else counts
 
     def save(self, path: Path | None) -> None:
         """Writes the state, to a temporary name first."""
@@ -235,7 +238,7 @@ class _Sums:
             _LOG.warning('%s is damaged (%s): the frame is begun again.', path, error)
             return
         if values['moments'].shape == self.moments.shape:
-            self.drawn = drawn
+            self.drawn = self.resumed = drawn
             for name, value in values.items():
                 setattr(self, name, value.to(self.moments.device))
 

@@ -28,7 +28,7 @@ class VoxelSampling:
 
     Near the sensor a voxel holds many points and an object many voxels: dropping half of them
     leaves it recognisable. Far away it does not, so p grows with the distance.
-    ``tools/fit_occam.py`` fits the polynomial to a data set.
+    ``tools/fit_occam_density.py`` fits the polynomial to a data set.
 
     Attributes:
         voxel_size: Edge of the voxels, metres.
@@ -103,6 +103,23 @@ def _mix(value: Tensor) -> Tensor:
 def _shifted(value: Tensor, bits: int) -> Tensor:
     """A shift to the right that fills in zeros."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def voxel_counts(points: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Counts the points in each occupied voxel of a frame.
+
+    Args:
+        points: (N, >= 3) x, y, z, ..., metres.
+        voxel_size: Edge of the voxels, metres.
+
+    Returns:
+        (V,) mean bird's-eye-view distance of each occupied voxel's points, metres, and (V,) how
+        many points there are in it.
+    """
+    cells = np.floor(np.asarray(points)[:, :3] / voxel_size).astype(np.int64)
+    _, index, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    distance = np.bincount(index.ravel(), np.hypot(points[:, 0], points[:, 1]), len(counts))
+    return distance / counts, counts
 
 
 def fit_density(

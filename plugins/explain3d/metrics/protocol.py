@@ -91,9 +91,9 @@ class Protocol:
             f'ground-truth box; step score: highest 3D IoU among candidates of the class above '
             f'score {self.score_thr:g} in the region, no caps; subjects: {self.iou} IoU > '
             f'({iou_thr}), greedy by score; VEA at {len(self.vea_thresholds)} thresholds '
-            f'({self.vea_thresholds[0]:g} to {self.vea_thresholds[-1]:g}); jitter '
-            f'{self.jitter:g} m; ties, jitter and weights by seed {self.seed}; detector '
-            f'{self.detector or "not named"}'
+            f'({self.vea_thresholds[0]:g} to {self.vea_thresholds[-1]:g}); maps of jittered points '
+            f'({self.jitter:g} m) and random weights are compared in the region; ties, jitter and '
+            f'weights by seed {self.seed}; detector {self.detector or "not named"}'
         )
 
 

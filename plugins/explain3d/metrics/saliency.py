@@ -42,6 +42,7 @@ HIGHER_IS_BETTER: Mapping[str, bool | None] = {
     'stability': True,
     'randomisation': False,
     'seconds': False,
+    'passes': False,
 }
 _PERTURBING = ('deletion', 'insertion')
 
@@ -96,6 +97,21 @@ def require_metrics(names: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise UnknownNameError(f'Unknown metrics {unknown}: expected some of {list(METRICS)}.')
     return tuple(names)
+
+
+def require_finite_maps(explanation: Explanation, method: str) -> None:
+    """Refuses an explanation with a value that is not finite.
+
+    Raises:
+        InputError: If there is one; the message names frame, method and target.
+    """
+    for target, values in explanation.maps.saliency.items():
+        try:
+            require_finite(values, 'map')
+        except InputError as error:
+            raise InputError(
+                f'Frame {explanation.frame_id!r}, {method}, target {target!r}: {error}'
+            ) from error
 
 
 class SaliencyEvaluator:
@@ -244,13 +260,8 @@ def _checked_maps(
     """(K', N) maps of the rows, by method and target; a map that is not finite is an error."""
     maps = {}
     for method, explanation in explanations.items():
+        require_finite_maps(explanation, method)
         for target, values in explanation.maps.saliency.items():
-            try:
-                require_finite(values, 'map')
-            except InputError as error:
-                raise InputError(
-                    f'Frame {explanation.frame_id!r}, {method}, target {target!r}: {error}'
-                ) from error
             maps[method, target] = values[rows]
     return maps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -23,6 +24,7 @@ TITLES: Mapping[str, str] = {
     'stability': 'Stability',
     'randomisation': 'Randomisation',
     'seconds': 'Seconds',
+    'passes': 'Passes',
 }
 _ARROWS = {True: '↑', False: '↓', None: ''}
 _LATEX_ARROWS = {True: r'$\uparrow$', False: r'$\downarrow$', None: ''}
@@ -90,6 +92,38 @@ def csv_text(table: Table) -> str:
     return out.getvalue()
 
 
+def json_text(table: Table) -> str:
+    """Returns the protocol and a flat entry for each cell as JSON; NaN becomes null."""
+    cells = [
+        {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+        for row in table.as_rows()
+    ]
+    content = {'protocol': table.protocol.as_dict(), 'cells': cells}
+    return json.dumps(content, indent=2, allow_nan=False) + '\n'
+
+
+def by_class_markdown(table: Table, figures: Sequence[str] | None = None) -> str:
+    """Returns a table for each figure, classes side by side as in Tables 1 to 3 and 7 to 9 of FFAM.
+
+    Args:
+        table: The figures.
+        figures: Which; default all.
+    """
+    counts, lines = table.counts(), []
+    heads = ' | '.join(f'{c} ({counts[c]})' for c in table.categories)
+    for figure in figures or table.figures:
+        title = f'{TITLES.get(figure, figure)} {_ARROWS[HIGHER_IS_BETTER.get(figure)]}'.strip()
+        lines += [
+            f'| {title} | target | {heads} |',
+            '|' + '---|' * (len(table.categories) + 2),
+        ]
+        for row in table.rows:
+            cells = [_cell(table.cells[row, c, figure], counts[c]) for c in table.categories]
+            lines.append(f'| {row[0]} | {row[1]} | ' + ' | '.join(cells) + ' |')
+        lines.append('')
+    return '\n'.join([*lines, f'Protocol: {table.protocol.text()}. {_intervals(table)}'])
+
+
 def differences_markdown(
     found: Mapping[tuple[tuple[str, str], str], Interval], reference: tuple[str, str]
 ) -> str:
@@ -118,7 +152,9 @@ def _cell(interval: Interval, expected: int) -> str:
 def _signed(intervals: Iterator[Interval]) -> Iterator[str]:
     for i in intervals:
         text = f'{i.mean:+.3f} ({i.low:+.3f} to {i.high:+.3f})'
-        yield f'**{text}**' if i.low > 0 or i.high < 0 else text
+        # An interval over a single frame is a point, and says nothing.
+        sure = i.groups > 1 and (i.low > 0 or i.high < 0)
+        yield f'**{text}**' if sure else text
 
 
 def _intervals(table: Table) -> str:

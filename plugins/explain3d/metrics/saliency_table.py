@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
+from ..core.results_atomic import atomic_write
 from .intervals import Interval, bootstrap, paired_difference
 from .protocol import Protocol, common_protocol
 from .saliency import ObjectRecord
@@ -124,9 +125,12 @@ def differences(
 
 
 def save_records(records: Sequence[ObjectRecord], path: str | os.PathLike) -> None:
-    """Writes records as JSON, to a temporary name first; NaN becomes null.
+    """Writes records as JSON, whole or not at all; NaN becomes null.
 
     Records share their protocols, which are written once each.
+
+    Raises:
+        ResultFileError: If the system refuses, as on a full disk.
     """
     protocols: list[dict] = []
     rows = []
@@ -137,11 +141,9 @@ def save_records(records: Sequence[ObjectRecord], path: str | os.PathLike) -> No
             protocols.append(protocol)
         row['protocol'] = protocols.index(protocol)
         rows.append(_plain(row))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    temporary.write_text(json.dumps({'protocols': protocols, 'records': rows}, allow_nan=False))
-    temporary.replace(path)
+    text = json.dumps({'protocols': protocols, 'records': rows}, allow_nan=False)
+    with atomic_write(path, f'the records {Path(path).name}') as file:
+        file.write(text.encode())
 
 
 def load_records(path: str | os.PathLike) -> list[ObjectRecord]:
@@ -163,7 +165,7 @@ def load_records(path: str | os.PathLike) -> list[ObjectRecord]:
             )
             for row in content['records']
         ]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(
             f'{path} has no records of a benchmark ({error}): remove it, and run again.'
         ) from error

@@ -27,6 +27,7 @@ def randomisation(
     maps: Maps,
     parts: Sequence[tuple[str, nn.Module]],
     seed: int = 0,
+    regions: Tensor | None = None,
 ) -> dict[str, Similarities]:
     """Compares maps with those of a network whose weights are shuffled, from the output down.
 
@@ -40,10 +41,13 @@ def randomisation(
         maps: (K, N) for each target.
         parts: Names and modules, the one next to the output first.
         seed: Of the shuffling.
+        regions: (K, N) bool, the points over which each detection's maps are compared; None: all.
+            Over a whole frame, where the receptive field ends and how the gradient fades with
+            the distance decide, which random weights have in common with learnt ones.
 
     Returns:
         For each part's name and each target, the (K,) rank correlations; 1 where both maps are
-        constant, 0 where one is (it has changed, and says nothing).
+        constant, 0 where one is (it has changed, and says nothing), NaN where there is no point.
 
     Raises:
         NotApplicableError: If the trace cannot be run again.
@@ -68,13 +72,20 @@ def randomisation(
                 )
                 other = explainer.explain(again, targets)
             found[name] = {
-                t.name: similarity(maps.saliency[t.name], other.saliency[t.name]) for t in targets
+                t.name: similarity(maps.saliency[t.name], other.saliency[t.name], regions)
+                for t in targets
             }
     return found
 
 
-def similarity(a: Tensor, b: Tensor) -> Tensor:
+def similarity(a: Tensor, b: Tensor, regions: Tensor | None = None) -> Tensor:
     """Rank correlation of (K, N) maps where constant maps have a place, see ``randomisation``."""
+    if regions is not None:
+        rows = [
+            similarity(x[None, r], y[None, r]) if r.any() else x.new_full((1,), torch.nan).double()
+            for x, y, r in zip(a, b, regions.to(a.device), strict=True)
+        ]
+        return torch.cat(rows) if rows else a.new_zeros(0).double()
     flat_a, flat_b = (m.amax(dim=1) == m.amin(dim=1) for m in (a, b))
     return torch.where(flat_a & flat_b, 1.0, rank_correlation(a, b)).nan_to_num(0.0)
 
@@ -94,7 +105,12 @@ def jittered(points: Tensor, deviation: float, seed: int = 0) -> Tensor:
 
 
 def stability(
-    maps: Tensor, subjects: Detections, others: Tensor, found: Detections, least_iou: float = 0.5
+    maps: Tensor,
+    subjects: Detections,
+    others: Tensor,
+    found: Detections,
+    least_iou: float = 0.5,
+    regions: Tensor | None = None,
 ) -> Tensor:
     """Compares maps with those of a jittered frame.
 
@@ -104,6 +120,7 @@ def stability(
         others: (L, N) of the jittered frame, over the same points.
         found: Its L detections.
         least_iou: 3D IoU that a detection needs to count as the same.
+        regions: As in ``randomisation``.
 
     Returns:
         (K,) rank correlation with the map of the detection of the same class that overlaps most;
@@ -116,5 +133,6 @@ def stability(
     overlaps[subjects.labels[:, None] != found.labels] = 0
     best, index = overlaps.max(dim=1)
     there = best > least_iou
-    out[there] = similarity(maps[there], others.to(maps)[index[there]])
+    here = None if regions is None else regions.to(maps.device)[there]
+    out[there] = similarity(maps[there], others.to(maps)[index[there]], here)
     return out

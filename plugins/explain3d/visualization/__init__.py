@@ -5,6 +5,7 @@ that belongs to nobody else: neither pyplot nor the user's settings are touched.
 """
 
 from .bev import bev
+from .comparison import method_panel
 from .lmd import decomposition_maps, decomposition_sheet
 from .lmd_layers import gradcam_maps, layer_maps, layer_shares
 from .lmd_render import LMD_KINDS, render_decomposition
@@ -29,6 +30,7 @@ __all__ = [
     'gradcam_maps',
     'layer_maps',
     'layer_shares',
+    'method_panel',
     'object_view',
     'render_decomposition',
     'render_frame',

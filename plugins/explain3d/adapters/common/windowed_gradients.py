@@ -206,6 +206,7 @@ class WindowedGradients:
         self.order = [k for batch in self._batches for k in batch.members]
         self._run: _Run | None = None
         self._failed = False
+        self.passes = 0
 
     def gradient(self, k: int, names: tuple[str, ...], signed: bool) -> Tensor | None:
         """Returns the (M, C) gradient of detection k, see ``GradientSource``."""
@@ -217,6 +218,7 @@ class WindowedGradients:
             return found if found is None else self._rows(found)
         run, key = self._run, (names, signed)
         if key not in run.found:
+            self.passes += 1
             run.found[key] = gradient_at(run.leaf, run.attributes, slice(None), names, signed)
         found = run.found[key]
         return None if found is None else self._in_frame(run, run.batch.members.index(k), found)
@@ -255,6 +257,7 @@ class WindowedGradients:
 
     def _over(self, batch: _Batch) -> _Run:
         owner, passes = self._owner, self._owner.passes
+        self.passes += 1
         sparse = is_sparse(self._layer.output)
         cut = self._sparse_windows if sparse else self._dense_windows
         leaf, new, places, starts = cut(batch)

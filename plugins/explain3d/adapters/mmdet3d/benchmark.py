@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,62 +15,29 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from ...core.errors import InputError, NotApplicableError
+from ...core.errors import InputError
 from ...core.results_settings import fingerprint
-from ...core.structures import Explanation, Maps, Trace
+from ...core.session import overridden
+from ...core.structures import Explanation, Trace
 from ...metrics.protocol import Protocol
-from ...metrics.saliency import METRICS, ObjectRecord, SaliencyEvaluator
-from ...metrics.saliency_table import load_records, save_records
-from ...metrics.sanity import jittered, randomisation, stability
-from ..common.frame_explainer import on_cpu
+from ...metrics.saliency import (
+    METRICS,
+    ObjectRecord,
+    SaliencyEvaluator,
+    require_finite_maps,
+)
+from ...metrics.sanity import jittered
+from ..common.benchmark_plan import ALL_METRICS, BenchmarkPlan, data_settings
+from ..common.benchmark_records import Collected, RecordStore
+from ..common.benchmark_run import catching, run_frames
+from ..common.benchmark_sanity import add_randomisation, add_stability
+from ..common.costs import explained, timed
+from ..common.frame_explainer import on_cpu, selection_of
 from .black_box import MMDet3DBlackBox
 from .detector import backbone_of, head_of
 from .frame_explainer import FrameExplainer
 
-#: Metrics that run methods again, and those that every run gives.
-SANITY = ('stability', 'randomisation')
-ALL_METRICS = (*METRICS, *SANITY)
-
-
-@dataclass(frozen=True)
-class BenchmarkPlan:
-    """What a benchmark runs, as plain data.
-
-    Attributes:
-        config: File of the detector and data set.
-        checkpoint: File of the weights; None: the configuration's ``load_from``.
-        methods: Configuration of each method by the name it gets in tables.
-        targets: What of a detection is explained.
-        metrics: Some of ``ALL_METRICS``.
-        protocol: Arguments of ``Protocol``.
-        select: Which detections; those without an object are not measured.
-        frames: Number of frames, the first of the test set; None: all.
-        device: Where the detector runs.
-        batch_size: Clouds that go through the detector at a time.
-    """
-
-    config: str
-    checkpoint: str | None
-    methods: Mapping[str, Mapping[str, Any]]
-    targets: Sequence[Any] = ('all',)
-    metrics: Sequence[str] = tuple(METRICS)
-    protocol: Mapping[str, Any] = field(default_factory=dict)
-    select: Mapping[str, Any] = field(default_factory=lambda: dict(score_thr=0.3))
-    frames: int | None = None
-    device: str = 'cpu'
-    batch_size: int = 4
-
-    def fingerprint(self, model: str) -> str:
-        """Returns what tells results of this plan from others'; frames and device do not count."""
-        plain = dict(
-            methods={name: dict(method) for name, method in self.methods.items()},
-            targets=list(self.targets),
-            metrics=list(self.metrics),
-            protocol=dict(self.protocol),
-            select=dict(self.select),
-            model=model,
-        )
-        return fingerprint(plain)
+_LOG = logging.getLogger('explain3d')
 
 
 class FrameBenchmark:
@@ -78,93 +45,147 @@ class FrameBenchmark:
 
     Args:
         plan: What to run.
-        folder: Where each frame's records go; frames that are there, made by the same plan, are
-            not run again.
+        folder: Where each frame's records go. What is there, made with the same settings, is not
+            run again; interrupted methods keep what they have in ``unfinished`` below it.
 
     Raises:
-        UnknownNameError: If a method, metric, target or layer is unknown.
+        UnknownNameError: If a method, target, layer or an argument is unknown.
         NotApplicableError: If the detector cannot be asked about perturbed frames.
+        InputError: If there is no checkpoint, or a value is out of its range.
     """
 
     def __init__(self, plan: BenchmarkPlan, folder: str | os.PathLike) -> None:
         from mmdet3d.apis import init_model
         from mmdet3d.registry import DATASETS
 
-        unknown = [name for name in plan.metrics if name not in ALL_METRICS]
-        if unknown:
-            raise InputError(f'Unknown metrics {unknown}: expected some of {list(ALL_METRICS)}.')
         self.plan, self.folder = plan, Path(folder)
         config = Config.fromfile(plan.config)
+        config.merge_from_dict(dict(plan.options))
+        checkpoint = plan.checkpoint or config.get('load_from')
+        if not checkpoint:
+            raise InputError(
+                f'{plan.config} has no load_from: expected weights, received none. Name a '
+                'checkpoint; random weights would be measured otherwise.'
+            )
         init_default_scope(config.get('default_scope', 'mmdet3d'))
-        self.model = init_model(config, plan.checkpoint or config.load_from, device=plan.device)
-        self.dataset = DATASETS.build(config.test_dataloader.dataset)
+        self.model = init_model(config, checkpoint, device=plan.device)
+        data = config.test_dataloader.dataset
+        self.dataset = DATASETS.build(data)
+        protocol = Protocol(**plan.protocol)
+        # Jittered frames are searched for the same detections by their overlap with those.
+        self._all = selection_of(dict(plan.select))
+        only = dict(matched=protocol.iou_thr, iou=protocol.iou)
+        select = {**only, **plan.select}
         self.explainers = {
-            name: FrameExplainer(self.model, dict(method), plan.targets, dict(plan.select))
+            name: FrameExplainer(self.model, dict(method), plan.targets, select)
             for name, method in plan.methods.items()
         }
-        first = next(iter(self.explainers.values()))
-        digest = first.settings['model']
-        self.stamp = plan.fingerprint(digest)
+        for explainer in self._resumable():
+            explainer.checkpoint = explainer.checkpoint or str(self.folder / 'unfinished')
+        settings = {name: explainer.settings for name, explainer in self.explainers.items()}
         self.box = MMDet3DBlackBox(self.model, batch_size=plan.batch_size)
-        measured = [name for name in plan.metrics if name in METRICS]
-        protocol = Protocol(**{**plan.protocol, 'detector': digest})
-        self.evaluator = SaliencyEvaluator(protocol, measured)
+        measured = [name for name in ALL_METRICS if name in plan.metrics and name in METRICS]
+        self.evaluator = SaliencyEvaluator(
+            Protocol(**{**plan.protocol, 'detector': next(iter(settings.values()))['model']}),
+            measured,
+        )
+        common = dict(
+            data=data_settings(data),
+            metrics=sorted(plan.metrics),
+            protocol=self.evaluator.protocol.as_dict(),
+        )
+        self.store = RecordStore(
+            self.folder, {name: fingerprint({**some, **common}) for name, some in settings.items()}
+        )
 
     def indices(self) -> range:
         """Returns the indices of the frames to run."""
         count = len(self.dataset)
         return range(count if self.plan.frames is None else min(self.plan.frames, count))
 
-    def path(self, index: int) -> Path:
-        """Returns the file of a frame's records."""
-        return self.folder / f'{self.stamp[:12]}_{index:06d}.json'
+    def pending(self) -> list[int]:
+        """Returns the indices of the frames on which a method is missing."""
+        return [index for index in self.indices() if self.store.missing(index)]
 
-    def done(self, index: int) -> bool:
-        """Whether a frame's records are there; a damaged file is removed."""
-        try:
-            load_records(self.path(index))
-        except FileNotFoundError:
-            return False
-        except InputError:
-            self.path(index).unlink()
-            return False
-        return True
+    def collect(self) -> Collected:
+        """Returns the records of all frames, in the order of the frames."""
+        return self.store.collect(self.indices())
 
     def run(self, index: int) -> list[ObjectRecord]:
-        """Runs one frame and writes its records; a frame without matched objects has none."""
-        records = self._measure(pseudo_collate([self.dataset[index]]))
-        save_records(records, self.path(index))
+        """Runs the methods that are missing on one frame and writes their records.
+
+        A method that fails is written down as such and does not stop the others; an error of the
+        whole frame counts for all of them. A frame without matched objects has no records.
+
+        Raises:
+            ResultFileError: If records cannot be written.
+        """
+        wanted, failed = self.store.missing(index), {}
+        try:
+            records = self._measure(pseudo_collate([self.dataset[index]]), wanted, failed)
+        except Exception as error:  # noqa: BLE001 - of one frame among many
+            _LOG.exception('Frame number %d could not be measured', index)
+            records, failed = [], dict.fromkeys(wanted, error)
+        for name in wanted:
+            if name in failed:
+                self.store.fail(name, index, failed[name])
+            else:
+                self.store.save(name, index, _of(records, name))
+        return [record for record in records if record.method not in failed]
+
+    def explain(self, index: int) -> dict[str, Explanation]:
+        """Returns what each method says of the matched detections of a frame, by its name.
+
+        A method that fails is left out, and its error logged. Nothing is written.
+        """
+        batch = pseudo_collate([self.dataset[index]])
+        return self._explain(batch, list(self.explainers), {})[0]
+
+    def _measure(
+        self, batch: dict, wanted: Sequence[str], failed: dict[str, Exception]
+    ) -> list[ObjectRecord]:
+        """Measures a frame; errors of single methods go into ``failed``."""
+        explanations, traces, costs = self._explain(batch, wanted, failed)
+        records = self.evaluator.evaluate(explanations, self.box)
+        for record in records:
+            record.figures.update(costs[record.method])
+        if records and 'randomisation' in self.plan.metrics:
+            for name in explanations:
+                with catching(failed, name, records[0].frame):
+                    self._randomise(_of(records, name), explanations[name], traces[name])
+        if records and 'stability' in self.plan.metrics:
+            predicted = self._predict_jittered(batch)
+            for name in explanations:
+                with catching(failed, name, records[0].frame):
+                    self._jitter(_of(records, name), explanations[name], *predicted)
         return records
 
-    def _measure(self, batch: dict) -> list[ObjectRecord]:
+    def _explain(
+        self, batch: dict, wanted: Sequence[str], failed: dict[str, Exception]
+    ) -> tuple[dict[str, Explanation], dict[str, Trace], dict[str, dict[str, float]]]:
+        """Returns explanations, traces and costs by method; nothing where no object matches."""
         results, frame_of = self._predict(batch)
-        explanations, traces, seconds = {}, {}, {}
-        shared: dict[str, tuple[Trace, float]] = {}
-        for name, explainer in self.explainers.items():
+        explanations, traces, costs = {}, {}, {}
+        for name in wanted:
+            explainer = self.explainers[name]
             frame, plan = frame_of(explainer)
             if len(plan.detections) == 0:
-                return []
-            layer = explainer.tracer.layer.name
-            if layer not in shared:
-                shared[layer] = _timed(
+                return {}, {}, {}
+            with catching(failed, name, frame.frame_id):
+                # A trace of its own for each: what one has computed would be free for the next.
+                trace, traced = timed(
                     lambda e=explainer, f=frame, p=plan: e.tracer.trace(
                         self.model.predict, f.inputs, results[0], p.detections, f.frame_id
                     )
                 )
-            trace, traced = shared[layer]
-            with torch.enable_grad():
-                maps, spent = _timed(lambda e=explainer, t=trace: e.explainer.explain(t, e.targets))
-            plan.maps = maps
-            explanations[name], traces[name] = on_cpu(plan), trace
-            seconds[name] = (traced + spent) / len(plan.detections)
-        records = self.evaluator.evaluate(explanations, self.box)
-        for record in records:
-            record.figures['seconds'] = seconds[record.method]
-        if records and 'randomisation' in self.plan.metrics:
-            self._add_randomisation(records, explanations, traces)
-        if records and 'stability' in self.plan.metrics:
-            self._add_stability(records, explanations, batch)
-        return records
+                if trace.black_box is not None:
+                    trace.black_box.batch_size = self.plan.batch_size
+                plan.maps, costs[name] = explained(explainer, trace, traced)
+                require_finite_maps(plan, name)
+                explanations[name] = on_cpu(plan)
+                # Without the graph, of which there would be one for each method.
+                traces[name] = replace(trace, attributes={}, gradients=None)
+        return explanations, traces, costs
 
     def _predict(self, batch: dict) -> tuple[list, Any]:
         with torch.no_grad():
@@ -178,79 +199,68 @@ class FrameBenchmark:
 
         return results, frame_of
 
-    def _add_randomisation(
-        self,
-        records: Sequence[ObjectRecord],
-        explanations: Mapping[str, Explanation],
-        traces: Mapping[str, Trace],
-    ) -> None:
-        """Adds ``randomisation``, all weights shuffled, and ``randomisation_<part>`` on the way."""
-        parts = _parts_from_the_top(self.model)
-        for name, explainer in self.explainers.items():
-            targets, maps = explainer.targets, explanations[name].maps
-            here = Maps({k: v.to(traces[name].points.device) for k, v in maps.saliency.items()})
-            try:
-                found = randomisation(
-                    explainer.explainer,
-                    traces[name],
-                    targets,
-                    here,
-                    parts,
-                    self.evaluator.protocol.seed,
-                )
-            except NotApplicableError:
-                continue
-            last = list(found)[-1]
-            for record in _of(records, name):
-                row = _row(explanations[name], record)
-                for part, by_target in found.items():
-                    value = float(by_target[record.target][row])
-                    key = 'randomisation' if part == last else f'randomisation_{part}'
-                    record.figures[key] = value
+    def _resumable(self) -> list[Any]:
+        """Returns the methods that can go on in the middle of a frame."""
+        methods = [explainer.explainer for explainer in self.explainers.values()]
+        return [method for method in methods if hasattr(method, 'checkpoint')]
 
-    def _add_stability(
-        self, records: Sequence[ObjectRecord], explanations: Mapping[str, Explanation], batch: dict
+    def _randomise(
+        self, records: Sequence[ObjectRecord], explanation: Explanation, trace: Trace
     ) -> None:
+        explainer = self.explainers[records[0].method]
+        with ExitStack() as stack:
+            for method in self._resumable():
+                # What is kept on the disk would be taken for that of the true weights.
+                stack.enter_context(overridden(method, 'checkpoint', None))
+            parts = _parts_from_the_top(self.model)
+            add_randomisation(
+                records, explanation, trace, explainer, parts, self.evaluator.protocol
+            )
+
+    def _predict_jittered(self, batch: dict) -> tuple[list, Any]:
         protocol = self.evaluator.protocol
         points = batch['inputs']['points'][0]
         moved = jittered(points, protocol.jitter, protocol.seed)
-        again = {**batch, 'inputs': {**batch['inputs'], 'points': [moved]}}
-        results, frame_of = self._predict(again)
-        for name, explainer in self.explainers.items():
+        return self._predict({**batch, 'inputs': {**batch['inputs'], 'points': [moved]}})
+
+    def _jitter(
+        self,
+        records: Sequence[ObjectRecord],
+        explanation: Explanation,
+        results: list,
+        frame_of: Callable,
+    ) -> None:
+        explainer = self.explainers[records[0].method]
+        with overridden(explainer, 'selection', self._all):
             frame, plan = frame_of(explainer)
-            if len(frame.points) != explanations[name].points.shape[0]:
-                raise InputError('Jitter changed the number of points: expected it kept.')
-            plan = explainer.explain(self.model.predict, frame, results[0], plan)
-            for target in explainer.targets:
-                values = stability(
-                    explanations[name].maps.saliency[target.name],
-                    explanations[name].detections,
-                    plan.maps.saliency[target.name],
-                    plan.detections,
-                )
-                for record in _of(records, name):
-                    if record.target == target.name:
-                        row = _row(explanations[name], record)
-                        record.figures['stability'] = float(values[row])
+        if len(frame.points) != explanation.points.shape[0]:
+            raise InputError(
+                f'Frame {frame.frame_id!r}: expected {explanation.points.shape[0]} points after '
+                f'jitter, received {len(frame.points)}: leave stability out, or make the '
+                'pipeline keep all points.'
+            )
+        again = explainer.explain(self.model.predict, frame, results[0], plan)
+        add_stability(records, explanation, again, self.evaluator.protocol)
+
+
+def run_share(
+    plan: BenchmarkPlan, folder: str, indices: Sequence[int], rank: int, threads: int
+) -> None:
+    """Runs some frames: what one process does.
+
+    Args:
+        plan: What to run.
+        folder: Where the records go.
+        indices: Which frames.
+        rank: Number of the process, for its lines.
+        threads: Of torch.
+    """
+    torch.set_num_threads(threads)
+    run_frames(FrameBenchmark(plan, folder), indices, rank)
 
 
 def _of(records: Sequence[ObjectRecord], method: str) -> list[ObjectRecord]:
     return [record for record in records if record.method == method]
-
-
-def _row(explanation: Explanation, record: ObjectRecord) -> int:
-    """Returns which of the explained detections a record is about."""
-    return explanation.detection_indices.tolist().index(record.detection)
-
-
-def _timed(step: Any) -> tuple[Any, float]:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    value = step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return value, time.perf_counter() - started
 
 
 def _parts_from_the_top(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
@@ -259,41 +269,10 @@ def _parts_from_the_top(model: torch.nn.Module) -> list[tuple[str, torch.nn.Modu
     return [(name, part) for name, part in parts if next(part.parameters(), None) is not None]
 
 
-def collect(benchmark: FrameBenchmark) -> list[ObjectRecord]:
-    """Returns the records of all frames of a finished run, in the order of the frames."""
-    return [r for i in benchmark.indices() for r in load_records(benchmark.path(i))]
-
-
-def run_share(plan: BenchmarkPlan, folder: str, rank: int, world: int, threads: int) -> None:
-    """Runs every ``world``-th frame from ``rank`` on: what one process does."""
-    torch.set_num_threads(threads)
-    benchmark = FrameBenchmark(plan, folder)
-    mine = [i for i in benchmark.indices() if i % world == rank]
-    for number, index in enumerate(mine, 1):
-        if benchmark.done(index):
-            print(f'[{rank}] {number}/{len(mine)}: frame {index} is there', flush=True)
-            continue
-        started = time.monotonic()
-        records = benchmark.run(index)
-        objects = len({record.name for record in records})
-        seconds = time.monotonic() - started
-        print(f'[{rank}] {number}/{len(mine)}: frame {index}, {objects} objects, {seconds:.1f} s',
-              flush=True)  # fmt: skip
-
-
-def plan_digest(plan: BenchmarkPlan) -> str:
-    """Returns the plan as JSON, to be written beside the results."""
-    return json.dumps(
-        {**replace(plan).__dict__, 'methods': {k: dict(v) for k, v in plan.methods.items()}},
-        indent=2, default=str,
-    )  # fmt: skip
-
-
 __all__ = [
     'ALL_METRICS',
     'BenchmarkPlan',
     'FrameBenchmark',
-    'collect',
-    'plan_digest',
+    'run_frames',
     'run_share',
 ]

@@ -1,0 +1,51 @@
+"""A process of a benchmark: frames one after the other, and errors that do not stop it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from ...metrics.saliency import ObjectRecord
+
+_LOG = logging.getLogger('explain3d')
+
+
+class Benchmark(Protocol):
+    """What ``run_frames`` needs of a benchmark."""
+
+    def run(self, index: int) -> list[ObjectRecord]:
+        """Measures a frame and writes its records."""
+
+
+def run_frames(benchmark: Benchmark, indices: Sequence[int], rank: int = 0) -> None:
+    """Runs frames one after the other and prints a line for each.
+
+    Raises:
+        ResultFileError: If records cannot be written.
+    """
+    started = time.monotonic()
+    for number, index in enumerate(indices, 1):
+        before = time.monotonic()
+        records = benchmark.run(index)
+        spent = time.monotonic() - before
+        left = (time.monotonic() - started) / number * (len(indices) - number)
+        frame = f' ({records[0].frame})' if records else ''
+        print(
+            f'[{rank}] {number} of {len(indices)}: frame number {index}{frame}, '
+            f'{len({r.name for r in records})} objects, {spent:.1f} s; '
+            f'about {left / 60:.0f} min left',
+            flush=True,
+        )
+
+
+@contextmanager
+def catching(failed: dict[str, Exception], method: str, frame_id: str) -> Iterator[None]:
+    """Keeps the error of one method on one frame from the others."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a method does wrong
+        _LOG.exception('%s failed on frame %r', method, frame_id)
+        failed[method] = error

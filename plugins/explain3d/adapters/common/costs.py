@@ -1,0 +1,105 @@
+"""What an explanation costs: seconds, and passes of the detector."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ...core.structures import Maps, Trace
+from .frame_explainer import FrameExplainer
+
+T = TypeVar('T')
+
+
+class PassCounter:
+    """Counts the passes that a method makes, forward and backward, with a trace of its own.
+
+    A forward pass from the layer up, and a backward pass down to it, count as one each, as a pass
+    of the whole frame does, and so does one over several windows, which together are at most as
+    large as the frame. The second pass that made the trace counts.
+
+    Args:
+        trace: What a method is to be given; left as found.
+
+    Attributes:
+        trace: The same, counting; to be given to the method.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._forward, self._backward = 1, 0
+        self._black_box, self._source = trace.black_box, trace.gradients
+        self._before = trace.black_box.passes if trace.black_box is not None else 0
+        self._others = self._source.passes if self._source is not None else 0
+        self._hooks = [self._watch(trace.leaf)]
+        replay = trace.replay
+
+        def counting(value: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+            self._forward += 1
+            leaf, attributes = replay(value)
+            self._hooks.append(self._watch(leaf))
+            return leaf, attributes
+
+        self.trace = trace if replay is None else replace(trace, replay=counting)
+
+    def close(self, maps: Maps) -> int:
+        """Returns the number of passes that ``maps`` took, and stops to count.
+
+        Passes of an earlier run, which a method went on from, are part of it.
+        """
+        for hook in self._hooks:
+            hook.remove()
+        stacked = self._source.passes - self._others if self._source is not None else 0
+        asked = self._black_box.passes - self._before if self._black_box is not None else 0
+        return self._forward + self._backward + stacked + asked + int(maps.info.get('resumed', 0))
+
+    def _watch(self, leaf: Tensor) -> Any:
+        def seen(_: Tensor) -> None:
+            self._backward += 1
+
+        return leaf.register_hook(seen)
+
+
+def explained(
+    explainer: FrameExplainer, trace: Trace, traced: float
+) -> tuple[Maps, dict[str, float]]:
+    """Explains a trace.
+
+    Args:
+        explainer: Method and targets.
+        trace: K detections.
+        traced: Seconds that the trace took.
+
+    Returns:
+        The maps, and what they cost for each detection: ``seconds``, those of the trace among
+        them, and ``passes`` of the detector.
+    """
+    counter = PassCounter(trace)
+    with torch.enable_grad():
+        maps, spent = timed(lambda: explainer.explainer.explain(counter.trace, explainer.targets))
+    count = len(trace.detections)
+    # A method that went on in the middle has no time of its own.
+    seconds = math.nan if maps.info.get('resumed') else (traced + spent) / count
+    return maps, {'seconds': seconds, 'passes': counter.close(maps) / count}
+
+
+def timed(step: Callable[[], T]) -> tuple[T, float]:
+    """Returns what ``step`` returns, and the seconds that it took.
+
+    Without CUDA these are the process's own, over all its threads: others on the machine do not
+    count. With CUDA they are those of the clock, until the device is done.
+    """
+    if not torch.cuda.is_available():
+        started = time.process_time()
+        value = step()
+        return value, time.process_time() - started
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    value = step()
+    torch.cuda.synchronize()
+    return value, time.perf_counter() - started

@@ -1,0 +1,126 @@
+#!/usr/bin/env python
+"""Fits OccAM's density of sampling to a data set, and writes the fragment for a configuration.
+
+    tools/fit_occam_density.py configs/benchmark/benchmark_second_miniworld.py --frames 8
+
+The nearer a voxel, the more points are in it. The probability that it is kept is fitted, as a
+polynomial of the distance, so that a voxel keeps --target points on average, at any distance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+
+from explain3d.core.errors import Explain3DError, InputError
+from explain3d.methods.occam_sampling import VoxelSampling, fit_density, voxel_counts
+
+#: Rings of the printed table, metres.
+RING = 5
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='its test data set gives the frames')
+    parser.add_argument('--frames', type=int, help='the first so many; default all')
+    parser.add_argument('--voxel-size', type=float, default=0.2, help='metres')
+    parser.add_argument('--target', type=float, default=1.0, help='points that a voxel keeps')
+    parser.add_argument('--degree', type=int, default=2, help='of the polynomial')
+    parser.add_argument('--bounds', type=float, nargs=2, default=[0.05, 0.95])
+    parser.add_argument('--out', type=Path, help='also write the fragment there')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    args = parser.parse_args(argv)
+    if args.target <= 0 or args.degree < 0 or (args.frames is not None and args.frames < 1):
+        parser.error('expected --target above 0, --degree of at least 0, --frames of at least 1')
+    return args
+
+
+def clouds(args: argparse.Namespace) -> list[np.ndarray]:
+    """Returns the (N, >= 3) points of each frame as the detector gets them."""
+    from mmdet3d.registry import DATASETS
+
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options)
+    init_default_scope(config.get('default_scope', 'mmdet3d'))
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    count = min(len(dataset), args.frames or len(dataset))
+    return [dataset[i]['inputs']['points'].numpy() for i in range(count)]
+
+
+def rounded(density: Sequence[float], reach: float) -> list[float]:
+    """Returns coefficients with as few digits as keep p within 0.001 up to a distance (metres)."""
+    distance = np.linspace(0, reach, 200)
+    for digits in range(3, 18):
+        short = [float(f'{value:.{digits}g}') for value in density]
+        if np.abs(np.polynomial.Polynomial(np.subtract(short, density))(distance)).max() < 1e-3:
+            break
+    return short
+
+
+def fragment(density: Sequence[float], args: argparse.Namespace, command: str, what: str) -> str:
+    """Returns Python text for a configuration that inherits the benchmark."""
+    digits = ', '.join(
+        f'{value:g}' if value == float(f'{value:g}') else repr(value) for value in density
+    )
+    bounds = ', '.join(f'{value:g}' for value in args.bounds)
+    return (
+        f'# {command}\n# {what}\n'
+        "benchmark = dict(methods={'OccAM': dict(\n"
+        f'    density=[{digits}], voxel_size={args.voxel_size:g}, bounds=[{bounds}])}})\n'
+    )
+
+
+def table(
+    distance: np.ndarray, counts: np.ndarray, sampling: VoxelSampling, target: float
+) -> list[str]:
+    """Returns lines: distance, points in a voxel, and the probability wanted and fitted."""
+    lines = ['distance  points/voxel  wanted p  fitted p']
+    for start in range(0, int(distance.max()) + 1, RING):
+        here = (distance >= start) & (distance < start + RING)
+        if not here.any():
+            continue
+        mean = counts[here].mean()
+        middle = torch.tensor([[float(distance[here].mean()), 0.0, 0.0]])
+        fitted = float(sampling.probability(middle)[0])
+        wanted = float(np.clip(target / mean, *sampling.bounds))
+        lines.append(f'{start:3d} to {start + RING:3d}  {mean:12.2f}  {wanted:8.3f}  {fitted:8.3f}')
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fits, prints, writes."""
+    args = parse_args(argv)
+    try:
+        VoxelSampling(args.voxel_size, bounds=tuple(args.bounds))  # Refuses what it cannot use.
+        frames = clouds(args)
+        found = [voxel_counts(cloud, args.voxel_size) for cloud in frames if len(cloud)]
+        if not found:
+            raise InputError(f'{args.config}: expected frames with points, received none.')
+        distance, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        density = fit_density(distance, counts, args.target, args.degree, tuple(args.bounds))
+        density = tuple(rounded(density, float(distance.max())))
+        sampling = VoxelSampling(args.voxel_size, density, tuple(args.bounds))
+    except (Explain3DError, OSError) as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from error
+    print('\n'.join(table(distance, counts, sampling, args.target)))
+    kept = float(sampling.probability(torch.from_numpy(np.concatenate(frames)[:, :3])).mean())
+    what = f'{len(found)} frames, {len(distance)} voxels; {kept:.0%} of the points are kept.'
+    command = shlex.join(['tools/fit_occam_density.py', *(argv or sys.argv[1:])])
+    text = fragment(density, args, command, what)
+    print(f'\n{text}', end='')
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text)
+
+
+if __name__ == '__main__':
+    main()
