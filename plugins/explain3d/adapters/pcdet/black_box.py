@@ -68,7 +68,7 @@ class PcdetBlackBox(DetectorBlackBox):
             self._voxels.limits[:2],
             self._voxels.size[:2],
             class_names or getattr(model, 'class_names', ()),
-            batch_size if self._class.dense else 1,
+            batch_size,
             windows,
         )
         self._predict = predict or model.forward
@@ -125,6 +125,10 @@ class PcdetBlackBox(DetectorBlackBox):
             return super()._index(answer, label)
         index = answer.of_label(label)
         return index, answer.places(index), index.new_zeros(len(index), 2)
+
+    def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
+        for part in [clouds] if self._class.dense else [[cloud] for cloud in clouds]:
+            yield from super()._whole(part)
 
     def _in_region(
         self, answer: Candidates | None, region: Region, score_thr: float, *known: dict
