@@ -20,6 +20,12 @@ class Benchmark(Protocol):
         """Measures a frame and writes its records."""
 
 
+def log_to_stderr() -> None:
+    """Shows what a process reports beside its lines: progress within a frame, failures."""
+    logging.basicConfig(format='%(message)s')
+    _LOG.setLevel(logging.INFO)
+
+
 def run_frames(benchmark: Benchmark, indices: Sequence[int], rank: int = 0) -> None:
     """Runs frames one after the other and prints a line for each.
 

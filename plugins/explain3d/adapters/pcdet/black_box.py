@@ -138,7 +138,7 @@ class PcdetBlackBox(DetectorBlackBox):
         return super()._in_region(answer, region, score_thr, *known)
 
     def _raw(self, clouds: Sequence[Tensor]) -> Any:
-        batch = self._batch(clouds)
+        batch = self.batch(clouds)
         with forgotten(self.model), self._tapped():
             args, kwargs, batch = raw_outputs(
                 self.model, self.head, self._class, self._predict, batch
@@ -164,7 +164,7 @@ class PcdetBlackBox(DetectorBlackBox):
         with overridden(self._to_bev, 'forward', forward):
             yield
 
-    def _batch(self, clouds: Sequence[Tensor]) -> dict[str, Any]:
+    def batch(self, clouds: Sequence[Tensor]) -> dict[str, Any]:
         """Returns OpenPCDet's batch of these clouds, on the model's device."""
         device = next(self.model.parameters()).device
         clouds = [cloud.to(device) for cloud in clouds]
