@@ -3,6 +3,7 @@
     tools/benchmark.py configs/benchmark/benchmark_second_miniworld.py --frames 10
     tools/benchmark.py CONFIG CHECKPOINT --methods FFAM "FFAM(rank=32)" ODAM --metrics vea pg \
         --workers 4 --out-dir work_dirs/benchmark
+    tools/benchmark.py CONFIG.yaml CHECKPOINT [--pcdet CHECKOUT]       # of OpenPCDet
 
 Writes records.json, table.csv, table.json, table.md, by_class.md, table.tex and curves.png into
 the folder. A run that was stopped goes on where it stopped; what is there of a method is not
@@ -18,15 +19,16 @@ from pathlib import Path
 
 import torch
 
-from explain3d.adapters.common.benchmark_run import log_to_stderr
-from explain3d.adapters.mmdet3d.benchmark import (
-    ALL_METRICS,
-    BenchmarkPlan,
-    FrameBenchmark,
-    run_frames,
-    run_share,
+from explain3d.adapters.common.benchmark_command import (
+    add_arguments,
+    host_of,
+    parsed,
+    plan_of,
+    positive,
 )
-from explain3d.adapters.mmdet3d.benchmark_command import add_arguments, plan_of, positive
+from explain3d.adapters.common.benchmark_frames import FrameBenchmark
+from explain3d.adapters.common.benchmark_plan import ALL_METRICS, BenchmarkPlan
+from explain3d.adapters.common.benchmark_run import log_to_stderr, run_frames
 from explain3d.core.errors import Explain3DError
 from explain3d.core.results_atomic import atomic_write
 from explain3d.metrics.saliency_report import (
@@ -53,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--workers', type=positive, default=1, help='processes')
     parser.add_argument('--threads', type=positive, default=1, help='of each process')
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
-    return parser.parse_args(argv)
+    return parsed(parser, argv)
 
 
 def run(benchmark: FrameBenchmark, workers: int, threads: int) -> None:
@@ -68,7 +70,9 @@ def run(benchmark: FrameBenchmark, workers: int, threads: int) -> None:
     context = multiprocessing.get_context('spawn')
     processes = [
         context.Process(
-            target=run_share, args=(plan, folder, pending[i::workers], i, threads), daemon=True
+            target=host_of(plan.config).run_share,
+            args=(plan, folder, pending[i::workers], i, threads),
+            daemon=True,
         )
         for i in range(workers)
     ]
@@ -115,13 +119,13 @@ def _differences(table: Table, records: list, reference: str | None) -> list[str
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs, writes, prints; the exit code is 1 where a method failed on a frame."""
-    args = parse_args(argv)
     log_to_stderr()
     try:
+        args = parse_args(argv)
         plan = plan_of(args)
-        benchmark = FrameBenchmark(plan, args.out_dir / 'frames')
-        run(benchmark, args.workers, args.threads)
-        found = benchmark.collect()
+        with host_of(args.config).opened(plan, args.out_dir / 'frames') as benchmark:
+            run(benchmark, args.workers, args.threads)
+            found = benchmark.collect()
         for note in found.notes:
             print(note)
         if not found.records:

@@ -15,9 +15,14 @@ from pathlib import Path
 
 import torch
 
+from explain3d.adapters.common.benchmark_command import (
+    add_arguments,
+    parsed,
+    plan_of,
+    positive,
+)
 from explain3d.adapters.common.benchmark_run import log_to_stderr
 from explain3d.adapters.mmdet3d.benchmark import FrameBenchmark
-from explain3d.adapters.mmdet3d.benchmark_command import add_arguments, plan_of, positive
 from explain3d.core.errors import Explain3DError, InputError
 from explain3d.visualization.comparison import Row, choose_detections, method_panel
 from explain3d.visualization.style import STYLES, save_figure
@@ -34,7 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--style', choices=list(STYLES), default='white')
     parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/methods.png'))
-    return parser.parse_args(argv)
+    return parsed(parser, argv)
 
 
 def indices_of(benchmark: FrameBenchmark, wanted: Sequence[str] | None) -> list[int]:

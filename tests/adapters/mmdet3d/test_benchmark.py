@@ -15,8 +15,9 @@ import tiny_detectors as tiny
 import tiny_run
 import torch
 
-from explain3d.adapters.mmdet3d import benchmark as benchmark_module
-from explain3d.adapters.mmdet3d.benchmark import FrameBenchmark, run_frames
+from explain3d.adapters.common import benchmark_frames as benchmark_module
+from explain3d.adapters.common.benchmark_run import run_frames
+from explain3d.adapters.mmdet3d.benchmark import FrameBenchmark
 from explain3d.core.structures import Maps
 from explain3d.methods import EXPLAINERS, Explainer
 from explain3d.metrics.saliency_table import load_records

@@ -12,7 +12,9 @@ pytest.importorskip('yaml')
 
 import yaml
 
+from explain3d.adapters.common.benchmark_plan import BenchmarkPlan
 from explain3d.adapters.common.layers import PILLARS, SPARSE, find_layer
+from explain3d.adapters.pcdet.benchmark import benchmark_settings
 from explain3d.adapters.pcdet.config import read_config
 from explain3d.adapters.pcdet.settings import settings_of
 from explain3d.core.selection import Selection
@@ -80,6 +82,22 @@ def test_configs_of_ours_resolve_without_openpcdet(name):
     assert '_BASE_CONFIG_' not in str(config)
     assert {'CLASS_NAMES', 'DATA_CONFIG', 'MODEL'} <= set(config)
     assert ('EXPLAINER' in config) == (name in EXPLAINING + MEASURING)
+
+
+def test_the_benchmark_is_that_of_mmdetection3d():
+    pytest.importorskip('mmengine')
+    from mmengine.config import Config
+
+    twin = Config.fromfile(FOLDER.parent / 'benchmark' / 'benchmark_second_miniworld.py')
+    twin = twin.benchmark.to_dict()
+    found = benchmark_settings(FOLDER / 'benchmark_second_small_miniworld.yaml', {})
+    plan = BenchmarkPlan.of(found, config='x')
+    assert plan.methods.keys() == twin['methods'].keys()
+    for name, method in plan.methods.items():
+        ours, theirs = (EXPLAINERS.build(m).settings() for m in (method, twin['methods'][name]))
+        assert ours == theirs, name
+    for name in ('targets', 'metrics'):
+        assert list(found[name]) == list(twin[name])
 
 
 @pytest.mark.parametrize('name', MEASURING)

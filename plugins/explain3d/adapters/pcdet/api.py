@@ -70,7 +70,7 @@ def explain(
     )
     recorder = Recorder(frames.settings)
     many = isinstance(data, (list, tuple)) or (isinstance(data, Mapping) and 'batch_size' in data)
-    batch = _on_device(_batch_of(detector, data), next(detector.parameters()).device)
+    batch = on_device(_batch_of(detector, data), next(detector.parameters()).device)
     found: list[Explanation] = []
     training = [module for module in detector.modules() if module.training]
     try:
@@ -110,7 +110,7 @@ def _item_of(model: nn.Module, item: Any, index: int) -> dict[str, Any]:
     return model.dataset.prepare_data({'points': points, 'frame_id': f'frame_{index:06d}'})
 
 
-def _on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """Turns arrays of numbers into tensors on the device, as ``pcdet.models`` does."""
     moved: dict[str, Any] = {}
     for key, value in batch.items():

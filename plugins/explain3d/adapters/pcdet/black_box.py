@@ -68,7 +68,7 @@ class PcdetBlackBox(DetectorBlackBox):
             self._voxels.limits[:2],
             self._voxels.size[:2],
             class_names or getattr(model, 'class_names', ()),
-            batch_size if self._class.dense else 1,
+            batch_size,
             windows,
         )
         self._predict = predict or model.forward
@@ -126,8 +126,19 @@ class PcdetBlackBox(DetectorBlackBox):
         index = answer.of_label(label)
         return index, answer.places(index), index.new_zeros(len(index), 2)
 
+    def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
+        for part in [clouds] if self._class.dense else [[cloud] for cloud in clouds]:
+            yield from super()._whole(part)
+
+    def _in_region(
+        self, answer: Candidates | None, region: Region, score_thr: float, *known: dict
+    ) -> Detections:
+        if not self._class.dense:  # A region's candidates are others in each cloud.
+            known = tuple({} for _ in known)
+        return super()._in_region(answer, region, score_thr, *known)
+
     def _raw(self, clouds: Sequence[Tensor]) -> Any:
-        batch = self._batch(clouds)
+        batch = self.batch(clouds)
         with forgotten(self.model), self._tapped():
             args, kwargs, batch = raw_outputs(
                 self.model, self.head, self._class, self._predict, batch
@@ -153,7 +164,7 @@ class PcdetBlackBox(DetectorBlackBox):
         with overridden(self._to_bev, 'forward', forward):
             yield
 
-    def _batch(self, clouds: Sequence[Tensor]) -> dict[str, Any]:
+    def batch(self, clouds: Sequence[Tensor]) -> dict[str, Any]:
         """Returns OpenPCDet's batch of these clouds, on the model's device."""
         device = next(self.model.parameters()).device
         clouds = [cloud.to(device) for cloud in clouds]

@@ -6,8 +6,12 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ...core.errors import NotApplicableError
 
@@ -92,6 +96,30 @@ def import_host(script: Path, on_cpu: bool) -> Any:
             f'{_REMEDY}'
         )
     return template
+
+
+def require_device(device: str) -> None:
+    """Refuses to go on without the device that is asked for.
+
+    Raises:
+        HostError: If there is no CUDA, and it is not the CPU that is asked for.
+    """
+    if device != 'cpu' and not torch.cuda.is_available():
+        raise HostError(
+            'There is no CUDA device: expected one, or --device cpu, which runs OpenPCDet with '
+            'stand-ins for its compiled operators.'
+        )
+
+
+@contextmanager
+def replaced(owner: type, name: str, value: Any) -> Iterator[None]:
+    """Sets an attribute of a class, and puts it back."""
+    before = vars(owner)[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 def _require_operators(root: Path) -> None:

@@ -13,8 +13,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...core.errors import Explain3DError, InputError
 from ...core.session import overridden
 from ..common.spconv_compat import ensure_cpu_backward
@@ -22,7 +20,7 @@ from .checkpoints import checked_loading
 from .config import data_path, read_config
 from .cpu import cpu_mode
 from .evaluation import explained
-from .host import HostError, checked_script, find_script, import_host
+from .host import checked_script, find_script, import_host, replaced, require_device
 from .settings import SECTION, settings_of
 
 _USAGE = (
@@ -117,11 +115,7 @@ def run(
     """
     script = checked_script(script)
     config, argv = _files(argv)
-    if device == 'cuda' and not torch.cuda.is_available():
-        raise HostError(
-            'There is no CUDA device: expected one, or --device cpu, which runs OpenPCDet with '
-            'stand-ins for its compiled operators.'
-        )
+    require_device(device)
     ensure_cpu_backward()
     with ExitStack() as stack:
         if device == 'cpu':
@@ -218,7 +212,7 @@ def _prepared(
             evaluate = explained(eval_utils.eval_one_epoch, out_dir)
             stack.enter_context(overridden(eval_utils, 'eval_one_epoch', evaluate))
             stack.enter_context(
-                _replaced(
+                replaced(
                     template,
                     '_load_state_dict',
                     checked_loading(
@@ -228,14 +222,3 @@ def _prepared(
                 )
             )
         yield
-
-
-@contextmanager
-def _replaced(owner: type, name: str, value: Any) -> Iterator[None]:
-    """Sets an attribute of a class, and puts it back."""
-    before = vars(owner)[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)

@@ -87,7 +87,7 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
             f'its own with "_BASE_CONFIG_: cfgs/kitti_models/second.yaml" and "{SECTION}: '
             '{METHOD: FFAM}". (--no-explainer runs the test alone.)'
         )
-    values = _lower(section)
+    values = lowered(section)
     known = [f.name for f in fields(ExplainerSettings)]
     for key in values:
         if key not in known:
@@ -112,10 +112,10 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
     return settings
 
 
-def _lower(value: Any) -> Any:
+def lowered(value: Any) -> Any:
     """Returns plain data with keys in small letters."""
     if isinstance(value, Mapping):
-        return {str(key).lower(): _lower(item) for key, item in value.items()}
+        return {str(key).lower(): lowered(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_lower(item) for item in value]
+        return [lowered(item) for item in value]
     return value

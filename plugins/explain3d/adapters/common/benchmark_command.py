@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Mapping
+import importlib
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from mmengine.config import Config, DictAction
 
 from ...core.errors import UnknownNameError
 from ...methods import EXPLAINERS
-from ..common.benchmark_plan import BenchmarkPlan
+from .benchmark_plan import BenchmarkPlan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +24,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--batch-size', type=positive, default=4, help='clouds at a time')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={},
-        help='entries of the configuration to replace, as in tools/test.py',
+        '--cfg-options', nargs='+', default=[],
+        help='entries of the configuration to replace, as in tools/test.py: name.name=value',
     )  # fmt: skip
+    parser.add_argument('--pcdet', help='checkout of OpenPCDet; default: environment PCDET_ROOT')
+
+
+def parsed(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Returns the arguments, options of the configuration as their host reads them.
+
+    Raises:
+        InputError: If such an option cannot be read.
+    """
+    args = parser.parse_args(argv)
+    if args.pcdet:
+        os.environ['PCDET_ROOT'] = args.pcdet  # Where processes of this one look, too.
+    args.cfg_options = host_of(args.config).options_of(args.cfg_options)
+    return args
+
+
+def host_of(config: str) -> Any:
+    """Returns the module of the host to which a configuration belongs, YAML being OpenPCDet's.
+
+    It has ``opened``, ``run_share``, ``benchmark_settings`` and ``options_of``.
+    """
+    host = 'pcdet' if config.endswith(('.yaml', '.yml')) else 'mmdet3d'
+    return importlib.import_module(f'explain3d.adapters.{host}.benchmark')
 
 
 def positive(text: str) -> int:
@@ -78,10 +103,7 @@ def plan_of(args: argparse.Namespace, **given: Any) -> BenchmarkPlan:
         UnknownNameError: If a method, metric, reference or an entry of ``benchmark`` is unknown.
         InputError: As ``BenchmarkPlan``.
     """
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
-    settings = config.get('benchmark') or {}
-    settings = settings.to_dict() if hasattr(settings, 'to_dict') else dict(settings)
+    settings = host_of(args.config).benchmark_settings(args.config, args.cfg_options)
     methods = settings.get('methods', {})
     if args.methods:
         methods = {text: method_of(text, methods) for text in args.methods}
