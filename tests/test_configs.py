@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS, init_default_scope
 
 ROOT = Path(__file__).parents[1] / 'configs'
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('[!_]*/*.py'))
-EXPLAINING = [name for name in CONFIGS if name.startswith('ffam/')]
+EXPLAINING = [name for name in CONFIGS if name.startswith(('ffam/', 'contribution/'))]
 
 
 @pytest.fixture(autouse=True)
@@ -42,5 +42,6 @@ def test_explainer_of_the_config_builds_and_its_layer_is_there(name):
     config = Config.fromfile(ROOT / name)
     hook = HOOKS.build(config.custom_hooks[0])
     found = find_layer(layers(MODELS.build(config.model)), hook.explainer['layer'])
-    # The paper's block: stride 4, 64 channels.
-    assert found.geometry.stride[:2] == (4, 4)
+    # FFAM's block is the paper's, with 64 channels.
+    stride = 8 if hook.explainer['type'] == 'Contribution' else 4
+    assert found.geometry.stride[:2] == (stride, stride)
