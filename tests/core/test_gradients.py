@@ -30,7 +30,7 @@ def test_one_attribute_is_the_formula(toy, name):
     trace, anchors = make(toy)
     expected = toy.gradient(trace, anchors, name)
     targets = parse_targets(name)
-    for k, gradients in enumerate(attribute_gradients(trace, targets)):
+    for k, gradients in attribute_gradients(trace, targets):
         (gradient,) = gradients.of(targets[0])
         torch.testing.assert_close(gradient, expected[k])
 

@@ -50,16 +50,16 @@ def _is_floating(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _exchange(output: Any, old: Any, new: Any) -> Any:
-    """Returns ``output`` with ``new`` in the place of ``old``."""
+def exchange(output: Any, old: Any, new: Any) -> Any:
+    """Returns a layer's output with ``new`` in the place of ``old``, wherever that stands in it."""
     if output is old:
         return new
     if isinstance(output, dict):
-        return type(output)((key, _exchange(value, old, new)) for key, value in output.items())
+        return type(output)((key, exchange(value, old, new)) for key, value in output.items())
     if isinstance(output, tuple) and hasattr(output, '_fields'):
-        return type(output)(*(_exchange(value, old, new) for value in output))
+        return type(output)(*(exchange(value, old, new) for value in output))
     if isinstance(output, (tuple, list)):
-        return type(output)(_exchange(value, old, new) for value in output)
+        return type(output)(exchange(value, old, new) for value in output)
     return output
 
 
@@ -128,8 +128,8 @@ def leaf_at(
         if is_sparse(old):
             # A copy: VoxelNeXt's backbone multiplies indices in place later on.
             leaf.indices, leaf.spatial_shape = old.indices.clone(), tuple(old.spatial_shape)
-            return _exchange(output, old, old.replace_feature(copy))
-        return _exchange(output, old, copy)
+            return exchange(output, old, old.replace_feature(copy))
+        return exchange(output, old, copy)
 
     handle = module.register_forward_hook(replace)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,26 @@ from .targets import Target
 
 #: Turns the signed gradient (M, C) of one scalar into a value >= 0 per voxel, (M,).
 Reducer = Callable[[Tensor], Tensor]
+
+
+class GradientSource(Protocol):
+    """Gives the gradients of a trace's detections, several to a backward pass.
+
+    Attributes:
+        leaf: The trace's leaf. For a trace with another leaf the source does not count.
+        attributes: The trace's attributes, likewise.
+        order: The order in which detections are best asked for.
+    """
+
+    leaf: Tensor
+    attributes: dict[str, Tensor]
+    order: Sequence[int]
+
+    def gradient(self, k: int, names: tuple[str, ...], signed: bool) -> Tensor | None:
+        """Returns the (M, C) gradient of detection k's attributes, or of the sum of |a|.
+
+        None if they do not depend on the leaf.
+        """
 
 
 def absolute_sum(gradient: Tensor) -> Tensor:
@@ -59,7 +80,7 @@ def reduce_gradients(
     maps = {target.name: like.new_zeros(K, M) for target in targets}
     if M == 0:
         return maps
-    for k, gradients in enumerate(attribute_gradients(trace, targets)):
+    for k, gradients in attribute_gradients(trace, targets):
         for target in targets:
             for gradient in gradients.of(target):
                 maps[target.name][k] += reducer(gradient)
@@ -90,8 +111,10 @@ class DetectionGradients:
         return [sum(self.signs[name] * self.single[name] for name in target.attributes)]
 
 
-def attribute_gradients(trace: Trace, targets: Sequence[Target]) -> Iterator[DetectionGradients]:
-    """Yields the gradients of each detection in turn, by as few backward passes as it takes.
+def attribute_gradients(
+    trace: Trace, targets: Sequence[Target]
+) -> Iterator[tuple[int, DetectionGradients]]:
+    """Yields the gradients of each detection, by as few backward passes as it takes.
 
     The gradient of a sum can be assembled from those of its attributes, so a sum costs a pass of
     its own only where its attributes are not asked for anyway.
@@ -101,7 +124,7 @@ def attribute_gradients(trace: Trace, targets: Sequence[Target]) -> Iterator[Det
         targets: What of each detection to explain.
 
     Yields:
-        One item a detection.
+        The number of a detection and its gradients, each detection once, in any order.
 
     Raises:
         NotApplicableError: See ``reduce_gradients``.
@@ -110,13 +133,25 @@ def attribute_gradients(trace: Trace, targets: Sequence[Target]) -> Iterator[Det
     single, sums = plan_backwards(targets)
     if len(trace.detections):
         require_graph(trace, targets)
-    for k in range(len(trace.detections)):
+    source = _source(trace)
+    for k in range(len(trace.detections)) if source is None else source.order:
         values = {name: trace.attributes[name][k].detach() for name in single}
-        yield DetectionGradients(
-            single={name: _gradient(trace, k, (name,), signed=True) for name in single},
-            sums={names: _gradient(trace, k, tuple(sorted(names))) for names in sums},
-            signs={name: value.sign() for name, value in values.items()},
+        yield (
+            k,
+            DetectionGradients(
+                single={name: _gradient(trace, k, (name,), signed=True) for name in single},
+                sums={names: _gradient(trace, k, tuple(sorted(names))) for names in sums},
+                signs={name: value.sign() for name, value in values.items()},
+            ),
         )
+
+
+def _source(trace: Trace) -> GradientSource | None:
+    """Returns the trace's faster source, unless the trace was changed after it was made."""
+    source = trace.gradients
+    if source is None or source.leaf is not trace.leaf:
+        return None
+    return source if source.attributes is trace.attributes else None
 
 
 def plan_backwards(targets: Sequence[Target]) -> tuple[list[str], list[frozenset[str]]]:
@@ -140,18 +175,46 @@ def plan_backwards(targets: Sequence[Target]) -> tuple[list[str], list[frozenset
 
 def _gradient(trace: Trace, k: int, names: tuple[str, ...], signed: bool = False) -> Tensor:
     """Returns (M, C), the gradient of detection k's attributes: as they are, or of sum |a|."""
-    with torch.enable_grad():
-        values = [trace.attributes[name][k] for name in names]
-        scalar = sum(value if signed else value.abs() for value in values)
-        (gradient,) = torch.autograd.grad(scalar, trace.leaf, retain_graph=True, allow_unused=True)
+    source = _source(trace)
+    if source is None:
+        gradient = gradient_at(trace.leaf, trace.attributes, k, names, signed)
+        gradient = gradient if gradient is None else trace.rows(gradient)
+    else:
+        gradient = source.gradient(k, names, signed)
     if gradient is None:
         raise _detached(trace, names)
-    gradient = full_precision(trace.rows(gradient))
+    gradient = full_precision(gradient)
     if not torch.isfinite(gradient).all():
         raise InputError(
             f'Expected a finite gradient, received NaN or infinite values for {"+".join(names)} of '
             f'detection {k}: look for an overflow in the head (half precision, exp of a size).'
         )
+    return gradient
+
+
+def gradient_at(
+    leaf: Tensor,
+    attributes: dict[str, Tensor],
+    k: int | slice,
+    names: Sequence[str],
+    signed: bool,
+) -> Tensor | None:
+    """Returns the gradient at ``leaf`` of the sum of some attributes, or of their absolute values.
+
+    Args:
+        leaf: Where the graph starts.
+        attributes: (K,) tensors by name.
+        k: Which of the K; the sum goes over several.
+        names: Attributes of the sum.
+        signed: Whether the sum is of the values as they are.
+
+    Returns:
+        A tensor of the shape of ``leaf``; None if there is no dependence.
+    """
+    with torch.enable_grad():
+        values = [attributes[name][k] for name in names]
+        scalar = sum((value if signed else value.abs()).sum() for value in values)
+        (gradient,) = torch.autograd.grad(scalar, leaf, retain_graph=True, allow_unused=True)
     return gradient
 
 

@@ -40,12 +40,15 @@ class ReachProbe:
         book: The grids that the pass went through.
         bounded: Whether every module with parameters is one whose view is known.
         coarsest: Largest stride of a grid.
+        dense: Of each module with a kernel that gave a dense map: the map's grid, and how far it
+            looks; None for a module that ran more than once.
     """
 
     def __init__(self) -> None:
         self.book: GridBook | None = None
         self.bounded = True
         self.coarsest = 1.0
+        self.dense: dict[nn.Module, tuple[Grid, tuple[float, float]] | None] = {}
         self._known: dict[int, tuple[Any, tuple[float, float]]] = {}
         self._largest = (0.0, 0.0)
 
@@ -63,6 +66,12 @@ class ReachProbe:
         """Returns how far a tensor (or the farthest of a nest of them) looks along y and x."""
         found = [self._of_one(item) for item in _tensors(value)]
         return _farthest(found) if found else self._largest
+
+    def restart(self) -> None:
+        """Counts from here on: what there is now looks at itself only, and has the finest grid."""
+        self._known.clear()
+        self.dense.clear()
+        self._largest, self.coarsest = (0.0, 0.0), 1.0
 
     def forget(self) -> None:
         """Lets go of the pass's tensors, which are kept so that no two have one identity."""
@@ -83,6 +92,7 @@ class ReachProbe:
         if hasattr(module, 'kernel_size'):
             wider = self._widening(module, inputs, output)
             reach = (reach[0] + wider[0], reach[1] + wider[1])
+            self._note(module, output, reach)
         elif not type(module).__name__.startswith(_POINTWISE) and _has_parameters(module):
             self.bounded = False
         if type(module).__name__.startswith(_UNBOUNDED):
@@ -90,6 +100,11 @@ class ReachProbe:
         self._largest = _farthest([self._largest, reach])
         for item in outputs:
             self._keep(item, reach)
+
+    def _note(self, module: nn.Module, output: Any, reach: tuple[float, float]) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4:
+            grid, again = grid_of(self, output), module in self.dense
+            self.dense[module] = None if again or grid is None else (grid, reach)
 
     def _keep(self, item: Any, reach: tuple[float, float]) -> None:
         self._known[id(item)] = (item, reach)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from .black_box import BlackBox
+    from .gradients import GradientSource
 
 #: Attributes of a detection that can be explained alone, in the order of the box vector.
 BOX_ATTRIBUTES = ('x', 'y', 'z', 'l', 'w', 'h', 'yaw')
@@ -170,6 +171,8 @@ class Trace:
             then; returns the leaf that the new graph starts at and the attributes of the same
             detections (the same anchors or cells). None where the adapter cannot.
         black_box: The detector as a function of the cloud. None where the adapter has none.
+        gradients: A faster way to the gradients of ``attributes`` at ``leaf``, if the adapter has
+            one; it counts for these two only, see ``core.gradients.GradientSource``.
     """
 
     points: Tensor
@@ -181,6 +184,7 @@ class Trace:
     frame_id: str = ''
     replay: Callable[[Tensor | None], tuple[Tensor, dict[str, Tensor]]] | None = None
     black_box: BlackBox | None = None
+    gradients: GradientSource | None = None
 
 
 @dataclass

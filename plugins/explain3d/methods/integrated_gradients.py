@@ -79,7 +79,7 @@ class IntegratedGradients(FeatureMapExplainer):
         require_finite(features, 'feature')
         for step in range(self.steps):
             here = _at(trace, (step + 0.5) / self.steps)
-            for k, gradients in enumerate(attribute_gradients(here, targets)):
+            for k, gradients in attribute_gradients(here, targets):
                 for target in targets:
                     for part, gradient in zip(
                         parts[target.name], gradients.of(target), strict=True

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ...core.capture import Leaf
+from ...core.errors import NotApplicableError
 from ...core.structures import Detections
 from .candidates import Candidates, attributes_of, identify
 
@@ -22,6 +23,10 @@ class Replays:
             are None, and returns the leaf and what ``Read`` gives.
         detections: K detections of the frame.
         frame_id: Names the frame.
+
+    Attributes:
+        index: (K,) the detections' candidates, once a pass has been made.
+        cells: (K, 2) row and column of their cells on the head's map, if it has one map.
     """
 
     def __init__(
@@ -31,7 +36,8 @@ class Replays:
         frame_id: str,
     ) -> None:
         self._run, self._detections, self._frame_id = run, detections, frame_id
-        self._index: Tensor | None = None
+        self.index: Tensor | None = None
+        self.cells: Tensor | None = None
 
     def first(self) -> tuple[Leaf, dict[str, Tensor]]:
         """Runs the frame as it is.
@@ -47,6 +53,14 @@ class Replays:
         return leaf.tensor, attributes
 
     def _read(self, candidates: Candidates) -> dict[str, Tensor]:
-        if self._index is None:
-            self._index = identify(candidates, self._detections, self._frame_id)
-        return attributes_of(candidates, self._index, self._detections.labels)
+        if self.index is None:
+            self.index = identify(candidates, self._detections, self._frame_id)
+            self.cells = _cells(candidates, self.index)
+        return attributes_of(candidates, self.index, self._detections.labels)
+
+
+def _cells(candidates: Candidates, index: Tensor) -> Tensor | None:
+    try:
+        return candidates.cells(index)
+    except NotApplicableError:
+        return None

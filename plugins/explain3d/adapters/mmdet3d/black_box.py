@@ -82,7 +82,7 @@ class MMDet3DBlackBox(DetectorBlackBox):
         caught: list[Any] = []
 
         def stop(*args: Any, **_: Any) -> None:
-            caught.extend(value for value in args if _has_tensors(value))
+            caught.extend(raw_maps(args))
             raise _HeadReached
 
         layer = voxel_layer(self.model)
@@ -104,6 +104,11 @@ class MMDet3DBlackBox(DetectorBlackBox):
             f'{type(self.head).__name__}.{self._class.intercepts} was not called: expected a head '
             'that works as its parent class in MMDetection3D does.'
         )
+
+
+def raw_maps(args: Sequence[Any]) -> tuple:
+    """Returns those of a head's arguments that are its raw outputs: maps in lists and dicts."""
+    return tuple(value for value in args if _has_tensors(value))
 
 
 def _has_tensors(value: Any) -> bool:

@@ -17,7 +17,8 @@ from ..common.layers import LayerInfo, find_layer
 from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
-from .black_box import black_box_of
+from ..common.windowed_gradients import GradientWindows, Passes, nearest
+from .black_box import MMDet3DBlackBox, black_box_of, raw_maps
 from .detector import head_of
 from .heads import candidates_class
 from .layers import layers
@@ -45,6 +46,8 @@ class Tracer:
         self.candidates = candidates_class(self.head)
         self.layer: LayerInfo = find_layer(layers(model), layer)
         self.module = model.get_submodule(self.layer.name)
+        self._gradient_windows: GradientWindows | None = None
+        self._raw: Any = None
 
     def trace(
         self,
@@ -72,11 +75,15 @@ class Tracer:
             detections,
             frame_id,
         )
-        leaf, attributes = replay.first()
+        box = black_box_of(self.model, predict)
+        windows = self._windows(box)
+        with windows.watching():
+            leaf, attributes = replay.first()
         require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, inputs.get('voxels', {}).get('coors'))
+        points = inputs['points'][0]
         return Trace(
-            points=inputs['points'][0],
+            points=points,
             features=features,
             detections=detections,
             attributes=attributes,
@@ -84,8 +91,20 @@ class Tracer:
             rows=rows,
             frame_id=frame_id,
             replay=replay,
-            black_box=black_box_of(self.model, predict),
-        )
+            black_box=box,
+            gradients=windows.source(
+                leaf, rows, self._raw, replay.cells, replay.index, detections.labels, attributes,
+                nearest(points, detections.boxes[0]),
+            ),
+        )  # fmt: skip
+
+    def _windows(self, box: MMDet3DBlackBox | None) -> GradientWindows:
+        """What makes gradient sources; how far the head looks is found out once."""
+        passes = None if box is None else Passes(box._raw, box._candidates_of, box.encoder)
+        if self._gradient_windows is None:
+            self._gradient_windows = GradientWindows(self.model, self.layer, passes)
+        self._gradient_windows.passes = passes
+        return self._gradient_windows
 
     def _pass(
         self,
@@ -111,6 +130,7 @@ class Tracer:
         caught: list[Candidates] = []
 
         def stop(*args: Any, **kwargs: Any) -> None:
+            self._raw = raw_maps(args)
             caught.append(self.candidates(self.head, *args, **kwargs))
             raise _HeadReached
 
