@@ -81,7 +81,7 @@ def voxel_maps(trace: Trace, target: Target, rank: int) -> dict[str, Tensor]:
     factors = factorize(features, rank).normalized()
     K, M = len(trace.detections), len(features)
     maps = {name: features.new_zeros(K, M) for name in REDUCED}
-    for k, gradients in enumerate(attribute_gradients(trace, [target])):
+    for k, gradients in attribute_gradients(trace, [target]):
         for gradient in gradients.of(target):
             for name, reduce in REDUCED.items():
                 maps[name][k] += reduce(gradient, features, factors)
