@@ -17,6 +17,7 @@ from tests.helpers.toy_detector import ToyDetector, detached
 #: The configurations to check of each explainer. A new explainer has to be entered here.
 CASES = {
     'ChannelSum': [{}],
+    'Contribution': [{}, {'contrast': 1.0, 'upsampling': 'manhattan', 'k': 4}],
     'FFAM': [
         {},
         {'loss': 'kl', 'rank': 3},

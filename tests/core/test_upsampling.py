@@ -127,6 +127,63 @@ def test_released_code_by_brute_force(seed, radius, k):
     torch.testing.assert_close(out, released(points, where, values, radius, k))
 
 
+def by_distance(points, where, values, radius, bandwidth):
+    """``'gaussian'`` with room for all neighbours."""
+    origin, size = where.geometry.origin, where.geometry.voxel_size
+    flat = where.spatial_shape[0] == 1
+    out = []
+    for point in points.tolist():
+        places = [(p - o) / s for p, o, s in zip(point, origin, size, strict=True)][::-1]
+        cell = [0 if flat and i == 0 else math.floor(place) for i, place in enumerate(places)]
+        total = weights = 0.0
+        for value, voxel in zip(values.tolist(), where.coords.tolist(), strict=True):
+            if sum(abs(a - b) for a, b in zip(cell, voxel, strict=True)) <= radius:
+                axes = list(zip(places, voxel, strict=True))[1 if flat else 0 :]
+                square = sum((place - i - 0.5) ** 2 for place, i in axes)
+                weight = math.exp(-square / (2 * bandwidth**2))
+                total, weights = total + weight * value, weights + weight
+        out.append(total / weights if weights else 0.0)
+    return torch.tensor(out, dtype=torch.float64)
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('shape', [(5, 6, 7), (1, 8, 9)], ids=['volume', 'flat'])
+@pytest.mark.parametrize('bandwidth', [0.3, 1.0])
+def test_gaussian_by_brute_force(seed, shape, bandwidth):
+    where = random_layer(seed, shape, (0.05, 0.3, 0.6, 1.0)[seed], METRIC)
+    points, values = random_points(seed, 40, where), values_for(where, seed)
+    table = find_neighbours(points, where, 2, 64, 'gaussian', bandwidth)
+    expected = by_distance(points, where, values, 2, bandwidth)
+    torch.testing.assert_close(table.apply(values), expected)
+    assert expected.count_nonzero() > 5
+
+
+def test_gaussian_takes_the_neighbours_of_the_equations():
+    where = random_layer(3, (5, 6, 7), 0.9, METRIC)
+    points = random_points(3, 40, where)
+    plain, gaussian = (find_neighbours(points, where, 2, 5, m) for m in ('manhattan', 'gaussian'))
+    assert torch.equal(plain.index, gaussian.index)
+    assert torch.equal(plain.weight > 0, gaussian.weight > 0)
+
+
+def test_a_narrow_gaussian_takes_the_nearest_centre():
+    """Not 0 / 0 where all centres are far away."""
+    where = layer([[0, 0, 0], [0, 0, 3]], (1, 1, 4), METRIC)
+    low = torch.tensor(METRIC.origin, dtype=torch.float64)
+    point = (low + torch.tensor([1.9, 0.5, 0.5]) * torch.tensor(METRIC.voxel_size))[None]
+    values = torch.tensor([2.0, 5.0], dtype=torch.float64)
+    assert find_neighbours(point, where, 2, 16, 'gaussian', 1e-3).apply(values).item() == 2
+    right = point + torch.tensor([0.2 * METRIC.voxel_size[0], 0, 0])
+    assert find_neighbours(right, where, 2, 16, 'gaussian', 1e-3).apply(values).item() == 5
+
+
+@pytest.mark.parametrize('bandwidth', [0.0, -1.0, float('nan')])
+def test_a_bandwidth_is_positive(bandwidth):
+    where = random_layer(0, (3, 3, 3), 0.5)
+    with pytest.raises(InputError, match='Expected a bandwidth > 0'):
+        find_neighbours(random_points(0, 9, where), where, mode='gaussian', bandwidth=bandwidth)
+
+
 @pytest.mark.parametrize('seed', range(3))
 def test_birds_eye_view_has_a_flat_ball_and_no_height(seed):
     where = random_layer(seed, (1, 9, 9), (0.2, 0.6, 1.0)[seed])
@@ -189,7 +246,7 @@ def test_the_two_modes_take_their_own_voxel_centres():
     assert find_neighbours(point, where, 0, 1, 'reference').apply(values).item() == 0
 
 
-@pytest.mark.parametrize('mode', ['manhattan', 'reference'])
+@pytest.mark.parametrize('mode', upsampling.MODES)
 def test_many_maps_are_single_maps(mode, monkeypatch):
     """Also when maps and points come in several chunks, the last one partial."""
     where = random_layer(1, (4, 5, 6), 0.5)
@@ -206,7 +263,7 @@ def test_many_maps_are_single_maps(mode, monkeypatch):
             assert torch.equal(table.apply(maps[i, j]), whole[i, j])
 
 
-@pytest.mark.parametrize('mode', ['manhattan', 'reference'])
+@pytest.mark.parametrize('mode', upsampling.MODES)
 def test_order_of_points_and_voxels_does_not_matter(mode):
     where = random_layer(2, (4, 5, 6), 0.7)
     points, values = random_points(2, 60, where, 2), values_for(where)
@@ -217,7 +274,7 @@ def test_order_of_points_and_voxels_does_not_matter(mode):
     assert torch.equal(find_neighbours(points[p], other, mode=mode).apply(values[v]), out[p])
 
 
-@pytest.mark.parametrize('mode', ['manhattan', 'reference'])
+@pytest.mark.parametrize('mode', upsampling.MODES)
 def test_nothing_to_search(mode):
     where, nowhere = random_layer(0, (3, 3, 3), 0.5), layer([], (3, 3, 3))
     points = random_points(0, 9, where)
@@ -229,7 +286,7 @@ def test_nothing_to_search(mode):
     assert table.apply(torch.ones(0, len(where.coords))).shape == (0, 9)
 
 
-@pytest.mark.parametrize('mode', ['manhattan', 'reference'])
+@pytest.mark.parametrize('mode', upsampling.MODES)
 def test_far_away_points_have_no_neighbours(mode):
     """Not even by an integer that wraps around."""
     where = random_layer(0, (3, 3, 3), 1.0)

@@ -18,7 +18,7 @@ from .errors import InputError, UnknownNameError
 from .normalize import full_precision, require_finite
 from .structures import LayerFeatures, VoxelGeometry
 
-MODES = ('manhattan', 'reference')
+MODES = ('manhattan', 'gaussian', 'reference')
 
 #: Rows that are searched, and values that are gathered, at a time: a bound on memory.
 SEARCH_CHUNK = 1 << 15
@@ -75,8 +75,17 @@ class NeighbourTable:
         return out.reshape(*maps.shape[:-1], N)
 
 
+#: Standard deviation of ``'gaussian'``, in cells of the layer.
+BANDWIDTH = 0.6
+
+
 def find_neighbours(
-    points: Tensor, layer: LayerFeatures, radius: int = 2, k: int = 16, mode: str = 'manhattan'
+    points: Tensor,
+    layer: LayerFeatures,
+    radius: int = 2,
+    k: int = 16,
+    mode: str = 'manhattan',
+    bandwidth: float = BANDWIDTH,
 ) -> NeighbourTable:
     """Finds for each point the occupied voxels around its cell (Eq. 8 to 10 of FFAM).
 
@@ -84,6 +93,11 @@ def find_neighbours(
     Manhattan distance d to the point's cell is at most ``radius``. Of more than ``k``, the nearest
     by d are kept; ties go to the voxel whose centre is nearer to the point in metres, then to the
     smaller (z, y, x). Weights are exp(-d^2 / 2), divided by their sum over the neighbours found.
+
+    ``'gaussian'`` has the same neighbours with weights that depend on where in its cell the point
+    is: exp(-d^2 / (2 bandwidth^2)), d in cells from the point to the voxel's centre (each axis by
+    its own edge), divided by their sum. Points of one cell then differ, which matters at layers of
+    a large stride.
 
     ``'reference'`` is what the released code of FFAM does: all cells of a cube of ``2 radius + 1``
     cells, of which the first ``k`` occupied ones in (z, y, x) order are kept; weights exp(-d^2 / 2)
@@ -98,17 +112,18 @@ def find_neighbours(
         layer: The layer; M coordinates, each once.
         radius: Largest distance of a neighbour, in cells of the layer.
         k: Largest number of neighbours of a point.
-        mode: ``'manhattan'`` or ``'reference'``.
+        mode: ``'manhattan'``, ``'gaussian'`` or ``'reference'``.
+        bandwidth: Standard deviation of ``'gaussian'``, in cells.
 
     Returns:
         The table, on the device of the layer.
 
     Raises:
         InputError: If a point is not finite, coordinates repeat or lie outside the grid, or
-            ``radius`` < 0 or ``k`` < 1.
+            ``radius`` < 0, ``k`` < 1 or ``bandwidth`` <= 0.
         UnknownNameError: If the mode is unknown.
     """
-    _check(points, layer, radius, k, mode)
+    _check(points, layer, radius, k, mode, bandwidth)
     points = full_precision(points[:, :3].to(layer.coords.device))
     geometry = layer.geometry.naive() if mode == 'reference' else layer.geometry
     grid = _Grid(layer, geometry, radius)
@@ -123,6 +138,8 @@ def find_neighbours(
     if mode == 'reference':
         # Its points come from a voxel generator, which drops those outside the grid.
         return NeighbourTable(index, weight * inside[:, None], inside)
+    if mode == 'gaussian':
+        weight = _gaussian(grid, points, index, weight > 0, bandwidth)
     return NeighbourTable(index, weight, torch.ones_like(inside))
 
 
@@ -137,6 +154,7 @@ class _Grid:
         device = layer.coords.device
         self.flat = layer.spatial_shape[0] == 1
         self.edge = min(geometry.voxel_size)
+        self._size = torch.tensor(geometry.voxel_size, dtype=torch.float64, device=device)
         self.centers = geometry.centers(layer.coords, torch.float64)
         self._geometry = geometry
         self._shape = torch.tensor(layer.spatial_shape, device=device)
@@ -179,6 +197,11 @@ class _Grid:
         """Returns (n, B) metres from each point to the centres of (n, B) voxels, in float64."""
         return (points.double()[:, None] - self.centers[rows]).norm(dim=-1)
 
+    def squared_cells(self, points: Tensor, rows: Tensor) -> Tensor:
+        """Returns (n, B) squared distances to voxel centres, each axis in its own edges."""
+        steps = (points.double()[:, None] - self.centers[rows]) / self._size
+        return steps[..., : 2 if self.flat else 3].square().sum(dim=-1)
+
 
 def _search_manhattan(
     grid: _Grid, points: Tensor, cells: Tensor, offsets: Tensor, k: int
@@ -197,6 +220,20 @@ def _search_manhattan(
     nearest = order.sort(dim=1, stable=True).indices[:, :k]
     index[crowded], column[crowded] = rows.gather(1, nearest), nearest
     return index, _normalised(torch.where(column >= 0, kernel[column], 0))
+
+
+def _gaussian(
+    grid: _Grid, points: Tensor, index: Tensor, filled: Tensor, bandwidth: float
+) -> Tensor:
+    weight = torch.zeros(index.shape, dtype=torch.float64, device=index.device)
+    for rows in _chunks(len(index) if len(grid.centers) else 0):
+        square = grid.squared_cells(points[rows], index[rows])
+        square = square.masked_fill(~filled[rows], torch.inf)
+        # Relative to the nearest one, or a small bandwidth would leave 0 / 0 far from all centres.
+        nearest = square.amin(dim=1, keepdim=True)
+        excess = torch.where(filled[rows], square - nearest, torch.inf)
+        weight[rows] = _normalised((-excess / (2 * bandwidth**2)).exp())
+    return weight
 
 
 def _search_reference(
@@ -249,7 +286,7 @@ def _offsets(radius: int, mode: str, flat: bool, device: torch.device) -> Tensor
     """Returns (B, 3) z, y, x: the Manhattan ball by distance, or the cube; then by z, y, x."""
     span = range(-radius, radius + 1)
     cube = list(product((0,) if flat else span, span, span))
-    if mode == 'manhattan':
+    if mode != 'reference':
         cube = [offset for offset in cube if sum(map(abs, offset)) <= radius]
         cube.sort(key=lambda offset: sum(map(abs, offset)))
     return torch.tensor(cube, device=device)
@@ -259,11 +296,15 @@ def _chunks(size: int) -> Iterator[slice]:
     return (slice(start, start + SEARCH_CHUNK) for start in range(0, size, SEARCH_CHUNK))
 
 
-def _check(points: Tensor, layer: LayerFeatures, radius: int, k: int, mode: str) -> None:
+def _check(
+    points: Tensor, layer: LayerFeatures, radius: int, k: int, mode: str, bandwidth: float
+) -> None:
     if mode not in MODES:
         raise UnknownNameError(f'Unknown upsampling {mode!r}: expected one of {list(MODES)}.')
     if radius < 0 or k < 1:
         raise InputError(f'Expected radius >= 0 and k >= 1, received {radius} and {k}.')
+    if not bandwidth > 0:
+        raise InputError(f'Expected a bandwidth > 0, received {bandwidth}.')
     if points.ndim != 2 or points.shape[1] < 3:
         raise InputError(
             f'Expected points of shape (N, 3 or more), received {tuple(points.shape)}.'

@@ -2,6 +2,7 @@
 
 from .base import EXPLAINERS, Explainer
 from .channel_sum import ChannelSum
+from .contribution import Contribution
 from .ffam import FFAM
 from .gradcam import GradCAM
 from .gradient_times_input import GradientTimesInput
@@ -16,6 +17,7 @@ __all__ = [
     'FFAM',
     'ODAM',
     'ChannelSum',
+    'Contribution',
     'Explainer',
     'GradCAM',
     'GradientTimesInput',

@@ -28,7 +28,8 @@ class FeatureMapExplainer(Explainer):
         seed: As in ``Explainer``.
         radius: Largest Manhattan distance of a neighbour, in voxels of the layer.
         k: Largest number of neighbours of a point.
-        upsampling: ``'manhattan'`` (Eq. 8-10), or ``'reference'`` (FFAM's released code); see
+        upsampling: ``'manhattan'`` (Eq. 8-10), ``'gaussian'`` (by the distance from the point to
+            the voxel's centre), or ``'reference'`` (FFAM's released code); see
             ``core.upsampling.find_neighbours``.
     """
 

@@ -88,7 +88,7 @@ class WindowPass:
         passes: How to run the detector.
         windows: What the head's cells look at.
         layer: The layer in the frame's pass.
-        raw: The head's raw outputs in that pass.
+        raw: The head's raw outputs in that pass, without a graph.
         replay: What knows the detections' candidates and cells.
         points: (N, P) the frame's points.
     """
@@ -109,7 +109,7 @@ class WindowPass:
         self.passes, self.windows, self.layer = passes, windows, layer
         self.cells, self._index = replay.cells, replay.index
         self._labels = replay.detections.labels
-        self._raw = mapped(raw, Tensor.detach)
+        self._raw = raw
         # What is below the layer runs on a point for each window, any within the range.
         self._point = _nearest(points, replay.detections.boxes[0])
 

@@ -17,7 +17,7 @@ from ..common.layers import LayerInfo, find_layer
 from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
-from ..common.window_pass import passes_of
+from ..common.window_pass import mapped, passes_of
 from ..common.windowed_gradients import GradientWindows
 from .black_box import black_box_of, raw_maps
 from .detector import head_of
@@ -80,6 +80,7 @@ class Tracer:
         self.windows.passes = passes_of(box)
         with self.windows.watching():
             leaf, attributes = replay.first()
+        raw, self._raw = self._raw, None
         require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, inputs.get('voxels', {}).get('coors'))
         points = inputs['points'][0]
@@ -93,7 +94,7 @@ class Tracer:
             frame_id=frame_id,
             replay=replay,
             black_box=box,
-            gradients=self.windows.source(leaf, rows, self._raw, replay, attributes, points),
+            gradients=self.windows.source(leaf, rows, raw, replay, attributes, points),
         )
 
     def _pass(
@@ -120,7 +121,7 @@ class Tracer:
         caught: list[Candidates] = []
 
         def stop(*args: Any, **kwargs: Any) -> None:
-            self._raw = raw_maps(args)
+            self._raw = mapped(raw_maps(args), Tensor.detach)  # The graph goes with the trace.
             caught.append(self.candidates(self.head, *args, **kwargs))
             raise _HeadReached
 

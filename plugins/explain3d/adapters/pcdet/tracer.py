@@ -16,7 +16,7 @@ from ..common.layers import LayerInfo, find_layer
 from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
-from ..common.window_pass import passes_of
+from ..common.window_pass import mapped, passes_of
 from ..common.windowed_gradients import GradientWindows
 from .black_box import black_box_of
 from .detector import forgotten, head_of
@@ -79,6 +79,7 @@ class Tracer:
         self.windows.passes = passes_of(box)
         with self.windows.watching():
             leaf, attributes = replay.first()
+        raw, self._raw = self._raw, None
         require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, input_coords(batches[0], self.layer.key))
         return Trace(
@@ -91,7 +92,7 @@ class Tracer:
             frame_id=frame.frame_id,
             replay=replay,
             black_box=box,
-            gradients=self.windows.source(leaf, rows, self._raw, replay, attributes, frame.points),
+            gradients=self.windows.source(leaf, rows, raw, replay, attributes, frame.points),
         )
 
     def _pass(
@@ -122,5 +123,6 @@ class Tracer:
     def _run(self, predict: Callable[[dict], Any], inputs: dict) -> tuple[Candidates, dict]:
         """Runs the detector up to the point at which the head has the raw outputs."""
         args, kwargs, batch = raw_outputs(self.model, self.head, self.candidates, predict, inputs)
-        self._raw = self.candidates.maps_of(*args, **kwargs) if self.candidates.dense else None
+        if self.candidates.dense:  # Without the graph, which goes with the trace.
+            self._raw = mapped(self.candidates.maps_of(*args, **kwargs), Tensor.detach)
         return self.candidates(self.head, batch, *args, **kwargs), batch
