@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS, init_default_scope
 ROOT = Path(__file__).parents[1] / 'configs'
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('[!_]*/*.py'))
 BENCHMARKS = [name for name in CONFIGS if name.startswith('benchmark/')]
-EXPLAINING = [name for name in CONFIGS if name.startswith(('ffam/', 'contribution/')) or '/ffam_' in name]
+EXPLAINING = [n for n in CONFIGS if n.startswith(('ffam/', 'contribution/')) or '/ffam_' in n]
 
 
 @pytest.fixture(autouse=True)
