@@ -103,3 +103,26 @@ def test_what_is_wrong_is_said(model, arguments, error, message):
 def test_what_is_no_voxel_detector_is_refused():
     with pytest.raises(NotApplicableError, match='has no detection head'):
         explain(torch.nn.Linear(1, 1), tiny.cloud(0))
+
+
+class NameOfTheDetector(FFAM):
+    """Notes what the detector is called that it may ask."""
+
+    def explain(self, trace, targets):
+        self.name = trace.black_box.name
+        return super().explain(trace, targets)
+
+
+def test_a_method_that_asks_the_detector_can_tell_weights_apart(model):
+    method = NameOfTheDetector(rank=4)
+    names = []
+    for factor in (1.0, 0.5):
+        weight = next(model.bbox_head.parameters())
+        with torch.no_grad():
+            weight *= factor
+        explain(model, model.folder / '000000.bin', method=method, select=SELECT)
+        names.append(method.name)
+    with torch.no_grad():
+        weight /= factor
+    assert '' not in names
+    assert len(set(names)) == 2

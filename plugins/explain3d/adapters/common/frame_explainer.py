@@ -112,6 +112,8 @@ class FrameExplainer(ABC):
         """
         if len(plan.detections):
             found = trace()
+            if found.black_box is not None:
+                found.black_box.name = self.settings['model']
             with torch.enable_grad():
                 plan.maps = self.explainer.explain(found, self.targets)
         return on_cpu(plan)
