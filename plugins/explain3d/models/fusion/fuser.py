@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...core.errors import InputError
 from ...registry import MODELS
+from ..simplebev.fuser import ConcatConvFuser
 
 
 @MODELS.register_module()
-class ConvFuser(BaseModule):
+class ConvFuser(ConcatConvFuser):
     """Concatenates the sensors' maps; 3 x 3 convolution, BatchNorm, ReLU, as BEVFusion's.
 
     Args:
@@ -25,10 +24,7 @@ class ConvFuser(BaseModule):
     def __init__(
         self, in_channels: Sequence[int], out_channels: int, init_cfg: dict | None = None
     ) -> None:
-        super().__init__(init_cfg)
-        self.in_channels = tuple(in_channels)
-        self.out_channels = out_channels
-        self.conv = nn.Conv2d(sum(in_channels), out_channels, 3, padding=1, bias=False)
+        super().__init__(in_channels, out_channels, init_cfg)
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.ReLU(inplace=True)
 
@@ -45,4 +41,4 @@ class ConvFuser(BaseModule):
                 f'Expected maps of {self.in_channels} channels and one size, received {shapes}: '
                 "correct in_channels, or the grid of the image branch against the LiDAR's."
             )
-        return self.act(self.norm(self.conv(torch.cat(list(maps), dim=1))))
+        return super().forward(maps)
