@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from mmengine import dist
 
-from ....core.errors import UnknownNameError
 from ....core.results import format_table
 from ....registry import HOOKS
 from ..attachment import attachable
-from ..checkpoints import check_checkpoint
-from ..run_hook import TestRunHook, sum_counts
-from .attachment import DecompositionAttachment
+from ..run_hook import sum_counts
 from .decomposer import SETTINGS, FrameDecomposer
+from .decomposing_hook import DecomposingHook
 from .recorder import DecompositionRecorder
 
 
 @HOOKS.register_module()
-class LMDHook(TestRunHook):
+class LMDHook(DecomposingHook):
     """Decomposes every frame of a test run into its modalities (LMD).
 
     It attaches to the model when the test starts and lets go of it at the end; model, predictions
@@ -53,47 +49,15 @@ class LMDHook(TestRunHook):
         >>> custom_hooks = [dict(type='explain3d.LMDHook', capture=['decoder.layer1'])]
     """
 
-    def __init__(
-        self,
-        results: Mapping[str, Any] | None = None,
-        resume: bool = True,
-        on_error: str = 'raise',
-        interval: int = 10,
-        check_checkpoint: bool = True,
-        **settings: Any,
-    ) -> None:
-        unknown = [name for name in settings if name not in SETTINGS]
-        if unknown:
-            raise UnknownNameError(
-                f'Unknown settings {unknown} of LMDHook: expected among {list(SETTINGS)}, '
-                'results, resume, on_error, interval and check_checkpoint.'
-            )
-        self.settings = settings
-        self.results = dict(results or {})
-        self.resume, self.on_error, self.interval = resume, on_error, interval
-        self.check_checkpoint = check_checkpoint
+    known = SETTINGS
+    folder = 'decompositions'
 
-    def before_test_epoch(self, runner: Any) -> None:
-        """Checks everything that can be wrong, and attaches."""
-        self._let_go()  # A run that was interrupted between two frames told nobody.
-        if self.check_checkpoint:
-            check_checkpoint(runner)
-        decomposer = FrameDecomposer(attachable(runner.model), **self.settings)
-        results = dict(self.results)
-        if results.get('dir') is None:
-            results['dir'] = os.path.join(runner.work_dir, 'decompositions')
-        recorder = DecompositionRecorder(
-            decomposer.settings, resume=self.resume, interval=self.interval, **results
-        )
-        self.attachment = DecompositionAttachment(
-            decomposer.model, lambda: (decomposer, recorder), self.on_error
-        )
-        self.attachment.attach()
+    def _decomposer(self, runner: Any) -> FrameDecomposer:
+        return FrameDecomposer(attachable(runner.model), **self.settings)
+
+    def _text(self, decomposer: FrameDecomposer) -> str:
         modalities = dict.fromkeys(m for seed in decomposer.seeds for m in seed.modalities)
-        runner.logger.info(
-            f'LMD decomposes {list(decomposer.outputs)} into {[*modalities, "bias"]}, results in '
-            f'{results["dir"]}'
-        )
+        return f'LMD decomposes {list(decomposer.outputs)} into {[*modalities, "bias"]}'
 
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the model and reports what all processes did."""

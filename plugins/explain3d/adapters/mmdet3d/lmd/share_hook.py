@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from ....core.errors import UnknownNameError
 from ....core.results import file_stem
 from ....lmd.detections import SensorShares
 from ....registry import HOOKS
 from ...common.recorder import Counts
 from ..attachment import attachable
-from ..checkpoints import check_checkpoint
-from ..run_hook import TestRunHook, sum_counts
+from ..run_hook import sum_counts
 from .attachment import DecompositionAttachment
 from .batch import BatchFrame
+from .decomposing_hook import DecomposingHook
 from .recorder import DecompositionRecorder
 from .share_decomposer import SHARE_SETTINGS, ShareDecomposer
 
@@ -58,7 +56,7 @@ class ShareRecorder(DecompositionRecorder):
 
 
 @HOOKS.register_module()
-class SensorShareHook(TestRunHook):
+class SensorShareHook(DecomposingHook):
     """Tells of every box of a test run which sensor made it (LMD through the detection head).
 
     Model, predictions and metrics are what they are without it. Each data sample carries its
@@ -83,48 +81,21 @@ class SensorShareHook(TestRunHook):
         >>> custom_hooks = [dict(type='explain3d.SensorShareHook', score_thr=0.3)]
     """
 
-    def __init__(
-        self,
-        results: Mapping[str, Any] | None = None,
-        resume: bool = True,
-        on_error: str = 'raise',
-        interval: int = 10,
-        check_checkpoint: bool = True,
-        **settings: Any,
-    ) -> None:
-        unknown = [name for name in settings if name not in SHARE_SETTINGS]
-        if unknown:
-            raise UnknownNameError(
-                f'Unknown settings {unknown} of SensorShareHook: expected among '
-                f'{list(SHARE_SETTINGS)}, results, resume, on_error, interval and '
-                'check_checkpoint.'
-            )
-        self.settings, self.results = settings, dict(results or {})
-        self.resume, self.on_error, self.interval = resume, on_error, interval
-        self.check_checkpoint = check_checkpoint
+    known = SHARE_SETTINGS
+    folder = 'sensor_shares'
+    attachment_type = ShareAttachment
+    recorder_type = ShareRecorder
 
-    def before_test_epoch(self, runner: Any) -> None:
-        """Checks everything that can be wrong, and attaches."""
-        self._let_go()  # A run that was interrupted between two frames told nobody.
-        if self.check_checkpoint:
-            check_checkpoint(runner)
+    def _decomposer(self, runner: Any) -> ShareDecomposer:
         dataset = getattr(runner.test_dataloader, 'dataset', None)
         classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
         settings = {'class_names': classes, **self.settings}
-        decomposer = ShareDecomposer(attachable(runner.model), **settings)
-        results = dict(self.results)
-        if results.get('dir') is None:
-            results['dir'] = os.path.join(runner.work_dir, 'sensor_shares')
-        recorder = ShareRecorder(
-            decomposer.settings, resume=self.resume, interval=self.interval, **results
-        )
-        self.attachment = ShareAttachment(
-            decomposer.model, lambda: (decomposer, recorder), self.on_error
-        )
-        self.attachment.attach()
-        runner.logger.info(
+        return ShareDecomposer(attachable(runner.model), **settings)
+
+    def _text(self, decomposer: ShareDecomposer) -> str:
+        return (
             f'LMD tells {list(decomposer.modalities)} apart in the boxes of {decomposer.path}, '
-            f'blanking {list(decomposer.blank)}; results in {results["dir"]}'
+            f'blanking {list(decomposer.blank)}'
         )
 
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
