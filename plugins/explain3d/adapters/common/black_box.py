@@ -60,11 +60,11 @@ class DetectorBlackBox(BlackBox):
         self._canvases: list[Tensor] = []
 
     @abstractmethod
-    def _raw(self, clouds: Sequence[Tensor]) -> Any:
+    def raw(self, clouds: Sequence[Tensor]) -> Any:
         """Returns the head's raw outputs for a batch of clouds, none of them empty."""
 
     @abstractmethod
-    def _candidates_of(self, raw: Any) -> Candidates:
+    def candidates_of(self, raw: Any) -> Candidates:
         """Returns the candidates of the raw outputs of one frame."""
 
     @property
@@ -136,7 +136,7 @@ class DetectorBlackBox(BlackBox):
 
     def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
         full = [cloud for cloud in clouds if len(cloud)]
-        raw = self._raw(full) if full else None
+        raw = self.raw(full) if full else None
         self.passes += len(full)
         self.work += len(full)
         place = 0
@@ -144,18 +144,18 @@ class DetectorBlackBox(BlackBox):
             if len(cloud) == 0:
                 yield None
                 continue
-            yield self._candidates_of(frame_of(raw, place))
+            yield self.candidates_of(frame_of(raw, place))
             place += 1
 
     def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates | None]:
         if self._passes.remembers:
-            raw = self._passes.of_versions(self._raw, clouds, window)
+            raw = self._passes.of_versions(self.raw, clouds, window)
             if raw is not None:
                 yield from self._decoded(raw, len(clouds), window)
                 return
         for start in range(0, len(clouds), self.batch_size):
             part = clouds[start : start + self.batch_size]
-            raw = self._passes.of_crops(self._raw, part, window)
+            raw = self._passes.of_crops(self.raw, part, window)
             if raw is None:
                 yield from self._whole(part)
             else:
@@ -165,7 +165,7 @@ class DetectorBlackBox(BlackBox):
         self.passes += count
         self.work += count * self._cost(window)
         for place in range(count):
-            yield self._candidates_of(self._on_canvas(frame_of(raw, place), window))
+            yield self.candidates_of(self._on_canvas(frame_of(raw, place), window))
 
     def _on_canvas(self, raw: Any, window: Window) -> Any:
         """Puts outputs of a window where they belong; all around are those of an earlier one."""
@@ -192,12 +192,12 @@ class DetectorBlackBox(BlackBox):
                 if not self._probed:
                     stack.enter_context(probe.watching(self.model))
                     stack.enter_context(self._passes.tail.watching(self.model, probe))
-                raw = self._raw([base])
+                raw = self.raw([base])
         finally:
             handle.remove()
         self.passes += 1
         self.work += 1
-        self._base_answer = self._candidates_of(frame_of(raw, 0))
+        self._base_answer = self.candidates_of(frame_of(raw, 0))
         if not self._probed:
             self._passes.view = self._view_of(probe, caught[0], raw)
             self._canvases = [torch.zeros_like(t) for t in leaves(raw)] if self._passes.view else []

@@ -12,9 +12,7 @@ from ...core.capture import Leaf, is_sparse
 from ...core.reach import ReachProbe, grid_of
 from ...core.receptive_field import Grid
 from .trimmed import can_be_trimmed
-
-#: A range of cells, the last one excluded.
-Span = tuple[int, int]
+from .windows import Span
 
 
 @dataclass(frozen=True)

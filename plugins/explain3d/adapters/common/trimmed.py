@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: First and end of the cells that are wanted along an axis.
-Span = tuple[int, int]
+from .windows import Spans
 
 
 def can_be_trimmed(module: nn.Module) -> bool:
@@ -30,7 +29,7 @@ def size_of(module: nn.Module, shape: tuple[int, int]) -> tuple[int, int]:
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in arguments)
 
 
-def trimmed(module: nn.Module, value: Tensor, wanted: tuple[Span, Span]) -> Tensor:
+def trimmed(module: nn.Module, value: Tensor, wanted: Spans) -> Tensor:
     """Returns what ``module`` gives for a map, where it is wanted, and zeros elsewhere.
 
     Args:
@@ -45,7 +44,7 @@ def trimmed(module: nn.Module, value: Tensor, wanted: tuple[Span, Span]) -> Tens
     return functional.pad(found, (x0, size[1] - x1, y0, size[0] - y1))
 
 
-def _convolved(module: nn.Conv2d, value: Tensor, wanted: tuple[Span, Span]) -> Tensor:
+def _convolved(module: nn.Conv2d, value: Tensor, wanted: Spans) -> Tensor:
     cut, padding = [], []
     for axis, (first, end) in enumerate(wanted):
         k, s = module.kernel_size[axis], module.stride[axis]
@@ -62,7 +61,7 @@ def _convolved(module: nn.Conv2d, value: Tensor, wanted: tuple[Span, Span]) -> T
     )
 
 
-def _transposed(module: nn.ConvTranspose2d, value: Tensor, wanted: tuple[Span, Span]) -> Tensor:
+def _transposed(module: nn.ConvTranspose2d, value: Tensor, wanted: Spans) -> Tensor:
     cut, keep = [], []
     for axis, (first, end) in enumerate(wanted):
         k, s = module.kernel_size[axis], module.stride[axis]

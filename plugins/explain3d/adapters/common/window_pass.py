@@ -14,38 +14,20 @@ from torch import Tensor, nn
 from ...core.capture import Leaf, exchange, is_sparse, sole_tensor
 from ...core.session import frozen_evaluation, overridden
 from .black_box import DetectorBlackBox
-from .candidates import Candidates, attributes_of
-from .layer_windows import AxisPart, LayerWindows, Span
+from .candidates import attributes_of
+from .layer_windows import AxisPart, LayerWindows
 from .layers import LayerInfo
+from .nested import leaves, mapped
 from .replay import Replays
 from .spconv_compat import differentiable_sparse_convolutions
 from .trimmed import size_of, trimmed
+from .windows import Spans
 
 #: A map below the layer that is cut has a multiple of so many cells: strides must divide it.
 _DIVISOR = 16
 
 #: The head's raw outputs, maps of shape (B, C, H, W) in nested lists and dicts.
 Raw = Any
-
-
-@dataclass(frozen=True)
-class Passes:
-    """How the adapter runs its detector.
-
-    Attributes:
-        raw: Returns the head's raw outputs for a list of clouds.
-        candidates: Returns the candidates of the raw outputs of one frame.
-        encoder: What gives the bird's-eye-view map.
-    """
-
-    raw: Callable[[Sequence[Tensor]], Raw]
-    candidates: Callable[[Raw], Candidates]
-    encoder: nn.Module
-
-
-def passes_of(box: DetectorBlackBox | None) -> Passes | None:
-    """Returns how a detector is run that is a black box, or None."""
-    return None if box is None else Passes(box._raw, box._candidates_of, box.encoder)
 
 
 @dataclass
@@ -58,7 +40,7 @@ class Batch:
     """
 
     members: list[int]
-    spans: list[tuple[Span, Span]]
+    spans: list[Spans]
 
 
 @dataclass
@@ -85,7 +67,7 @@ class WindowPass:
         model: The detector.
         module: The explained layer.
         info: What is known of it.
-        passes: How to run the detector.
+        box: The detector as a black box.
         windows: What the head's cells look at.
         layer: The layer in the frame's pass.
         raw: The head's raw outputs in that pass, without a graph.
@@ -98,7 +80,7 @@ class WindowPass:
         model: nn.Module,
         module: nn.Module,
         info: LayerInfo,
-        passes: Passes,
+        box: DetectorBlackBox,
         windows: LayerWindows,
         layer: Leaf,
         raw: Raw,
@@ -106,7 +88,7 @@ class WindowPass:
         points: Tensor,
     ) -> None:
         self.model, self.module, self.info = model, module, info
-        self.passes, self.windows, self.layer = passes, windows, layer
+        self.box, self.windows, self.layer = box, windows, layer
         self.cells, self._index = replay.cells, replay.index
         self._labels = replay.detections.labels
         self._raw = raw
@@ -130,14 +112,14 @@ class WindowPass:
         with ExitStack() as stack:
             stack.enter_context(frozen_evaluation(self.model))
             stack.enter_context(differentiable_sparse_convolutions(self.model))
-            if not sparse and self.passes.encoder is not self.module:
+            if not sparse and self.box.encoder is not self.module:
                 # What is below the layer runs on something as small as a window.
                 small = _cropping(height, width, self.layer.tensor.shape[2:])
-                stack.enter_context(_hooked(self.passes.encoder, small))
+                stack.enter_context(_hooked(self.box.encoder, small))
             for module, forward in self._trims(batch):
                 stack.enter_context(overridden(module, 'forward', forward))
             stack.enter_context(_hooked(self.module, swap))
-            raw = self.passes.raw([self._point[None]] * len(batch.members))
+            raw = self.box.raw([self._point[None]] * len(batch.members))
             return cut, self._decoded(raw, batch)
 
     def _trims(self, batch: Batch) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
@@ -208,7 +190,7 @@ class WindowPass:
             numbers = torch.tensor(turn, device=device)
             filled = _filled(self._raw, raw, numbers, local[numbers], cells[numbers])
             ones = members[numbers]
-            candidates = self.passes.candidates(filled)
+            candidates = self.box.candidates_of(filled)
             found.append(
                 (numbers, attributes_of(candidates, self._index[ones], self._labels[ones]))
             )
@@ -219,22 +201,6 @@ class WindowPass:
 def _nearest(points: Tensor, box: Tensor) -> Tensor:
     """Returns the (P,) point that is nearest to a box's centre: one within the range."""
     return points[(points[:, :3] - box[:3].to(points)).square().sum(1).argmin()]
-
-
-def leaves(raw: Raw) -> list[Tensor]:
-    """Returns the tensors of nested lists and dicts."""
-    found: list[Tensor] = []
-    mapped(raw, lambda t: (found.append(t), t)[1])
-    return found
-
-
-def mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Returns nested lists and dicts with ``function`` applied to their tensors."""
-    if isinstance(value, dict):
-        return {key: mapped(part, function) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(mapped(part, function) for part in value)
-    return function(value) if isinstance(value, Tensor) else value
 
 
 def _filled(frame: Raw, windows: Raw, numbers: Tensor, local: Tensor, cells: Tensor) -> Raw:

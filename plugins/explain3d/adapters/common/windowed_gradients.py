@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from ...core.capture import Leaf
 from ...core.gradients import gradient_at
 from ...core.reach import ReachProbe
+from .black_box import DetectorBlackBox
 from .layer_windows import LayerWindows, is_map, windows_of
 from .layers import LayerInfo
+from .nested import leaves
 from .replay import Replays
-from .window_pass import Batch, Cut, Passes, Raw, WindowPass, leaves
+from .window_pass import Batch, Cut, Raw, WindowPass
 
 _LOG = logging.getLogger('explain3d')
 #: A window that is a larger part of the map saves nothing.
@@ -43,14 +45,14 @@ class GradientWindows:
         layer: The explained layer.
 
     Attributes:
-        passes: How to run the detector, to be set before a frame; None where its head has no maps.
+        box: The detector as a black box, to be set before a frame; None where it cannot be one.
         windows: What the head's cells look at, once a frame has been watched.
     """
 
     def __init__(self, model: nn.Module, layer: LayerInfo) -> None:
         self.model, self.layer = model, layer
         self.module = model.get_submodule(layer.name)
-        self.passes: Passes | None = None
+        self.box: DetectorBlackBox | None = None
         self.windows: LayerWindows | None = None
         self._probe: ReachProbe | None = None
         self._open = True
@@ -60,7 +62,7 @@ class GradientWindows:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watches a pass over a frame, if how far the head looks is not known yet."""
-        if not self._open or self.passes is None or self.windows is not None:
+        if not self._open or self.box is None or self.windows is not None:
             yield
             return
         self._probe = probe = ReachProbe()
@@ -100,7 +102,7 @@ class GradientWindows:
             attributes: The detections' (K,) attributes in that pass.
             points: (N, P) the frame's points.
         """
-        if not self._open or self.passes is None or len(replay.detections) == 0:
+        if not self._open or self.box is None or len(replay.detections) == 0:
             return None
         if self.windows is None:
             self._learn(leaf, raw, replay.cells)
@@ -110,7 +112,7 @@ class GradientWindows:
             self.model,
             self.module,
             self.layer,
-            self.passes,
+            self.box,
             self.windows,
             leaf,
             raw,

@@ -75,10 +75,12 @@ class MMDet3DBlackBox(DetectorBlackBox):
         count = self.head.num_classes
         return count if isinstance(count, int) else sum(count)
 
-    def _candidates_of(self, raw: Any) -> Candidates:
+    def candidates_of(self, raw: Any) -> Candidates:
+        """As in ``DetectorBlackBox``."""
         return self._class(self.head, *raw)
 
-    def _raw(self, clouds: Sequence[Tensor]) -> Any:
+    def raw(self, clouds: Sequence[Tensor]) -> Any:
+        """As in ``DetectorBlackBox``."""
         from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 
         samples = [Det3DDataSample(metainfo=dict(box_type_3d=LiDARInstance3DBoxes)) for _ in clouds]

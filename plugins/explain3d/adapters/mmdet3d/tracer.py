@@ -14,10 +14,10 @@ from ...core.session import frozen_evaluation, overridden
 from ...core.structures import Detections, Trace
 from ..common.candidates import Candidates
 from ..common.layers import LayerInfo, find_layer
+from ..common.nested import mapped
 from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
-from ..common.window_pass import mapped, passes_of
 from ..common.windowed_gradients import GradientWindows
 from .black_box import black_box_of, raw_maps
 from .detector import head_of
@@ -77,7 +77,7 @@ class Tracer:
             frame_id,
         )
         box = black_box_of(self.model, predict)
-        self.windows.passes = passes_of(box)
+        self.windows.box = box
         with self.windows.watching():
             leaf, attributes = replay.first()
         raw, self._raw = self._raw, None

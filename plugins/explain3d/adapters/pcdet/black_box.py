@@ -117,7 +117,8 @@ class PcdetBlackBox(DetectorBlackBox):
             return self._cleaned[1]
         return cloud[self._voxels.holds(cloud)]
 
-    def _candidates_of(self, raw: Any) -> Candidates:
+    def candidates_of(self, raw: Any) -> Candidates:
+        """As in ``DetectorBlackBox``."""
         return self._class.of_maps(self.head, raw) if self._class.dense else raw.candidates
 
     def _index(self, answer: Candidates, label: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,7 +138,8 @@ class PcdetBlackBox(DetectorBlackBox):
             known = tuple({} for _ in known)
         return super()._in_region(answer, region, score_thr, *known)
 
-    def _raw(self, clouds: Sequence[Tensor]) -> Any:
+    def raw(self, clouds: Sequence[Tensor]) -> Any:
+        """As in ``DetectorBlackBox``."""
         batch = self.batch(clouds)
         with forgotten(self.model), self._tapped():
             args, kwargs, batch = raw_outputs(
