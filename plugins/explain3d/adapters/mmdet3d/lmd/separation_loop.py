@@ -278,7 +278,7 @@ def _named(rules: Mapping[str, Any], rows: Sequence[str] | None) -> dict[str, An
         if not any(fnmatchcase(name, row) for name in rules):
             raise UnknownNameError(
                 f'rows: no rule set is named as {row!r}; expected one of {list(rules)}, or a '
-                "pattern of them such as '*, identity-ratio'."
+                "pattern of them such as '*identity-ratio'."
             )
     return {n: rule for n, rule in rules.items() if any(fnmatchcase(n, row) for row in rows)}
 
