@@ -134,7 +134,9 @@ def _bounds(gt_annos: list[dict], classes: Sequence[str]) -> list[str]:
             continue
         for level, difficulty in enumerate(_DIFFICULTIES):
             index = _AP_CLASSES.index(name.lower())
-            objects = sum(kitti_eval.clean_data(anno, nothing, index, level)[0] for anno in gt_annos)
+            objects = sum(
+                kitti_eval.clean_data(anno, nothing, index, level)[0] for anno in gt_annos
+            )
             if objects < _SAMPLES:
                 r11, r40 = ap_bounds(objects)
                 lines.append(
