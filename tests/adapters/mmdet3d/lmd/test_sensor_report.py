@@ -127,7 +127,8 @@ def test_the_command_writes_the_report_in_all_forms(tmp_path, checkpoint, capsys
     write_tags(tmp_path / 'tags.json', {'t1': FrameTags({'weather': 'rain'})})
     figures = tool.main(
         [str(tmp_path / 'config.py'), str(checkpoint), '--frames', '2', '--blank', 'lidar',
-         '--tags', str(tmp_path / 'tags.json'), '--pictures', '--edges', '0', '8', '--out-dir', str(tmp_path / 'out')]
+         '--tags', str(tmp_path / 'tags.json'),
+         '--pictures', '--edges', '0', '8', '--out-dir', str(tmp_path / 'out')]
     )  # fmt: skip
     assert {p.name for p in (tmp_path / 'out').iterdir()} == {
         'frames', 'report.md', 'report.csv', 'report.json', 'report.png'

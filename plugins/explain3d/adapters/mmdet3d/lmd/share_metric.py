@@ -113,8 +113,8 @@ class SensorShareMetric(BaseMetric):
         tagged = sum(frame['tagged'] for frame in frames.values())
         if not tagged:
             raise InputError(
-                f'Expected tags of the frames of this run, such as {next(iter(frames))!r}, received '
-                f'those of others, such as {next(iter(self.tags))!r}: give the file of this split.'
+                f'Expected tags of the frames of this run, such as {next(iter(frames))!r}, '
+                f'received those of others, such as {next(iter(self.tags))!r}: give the file of this split.'
             )
         return tagged
 
