@@ -114,7 +114,8 @@ class SensorShareMetric(BaseMetric):
         if not tagged:
             raise InputError(
                 f'Expected tags of the frames of this run, such as {next(iter(frames))!r}, '
-                f'received those of others, such as {next(iter(self.tags))!r}: give the file of this split.'
+                f'received those of others, such as {next(iter(self.tags))!r}: give the file of '
+                'this split.'
             )
         return tagged
 
