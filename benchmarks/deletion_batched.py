@@ -17,9 +17,6 @@ curves are the same. Processor time, as the machine may be busy with other work.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from mmdet3d.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from side_by_side import Claim, Ratio, arguments, report, timed
 
 from explain3d.adapters.mmdet3d.black_box import MMDet3DBlackBox
 from explain3d.adapters.mmdet3d.frame_explainer import FrameExplainer
@@ -44,15 +42,12 @@ SIDES = {'shared': False, 'windows': True}
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__, 'frames')
     parser.add_argument('config')
     parser.add_argument('checkpoint', nargs='?')
-    parser.add_argument('--frames', type=int, default=3)
     parser.add_argument('--batch-size', type=int, default=4)
     parser.add_argument('--one-pass-steps', type=int, default=22, help='of which to time how many')
     parser.add_argument('--sides', nargs='+', default=['shared', 'windows'], choices=SIDES)
-    parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--json', type=Path, help='where to save the figures')
     return parser.parse_args()
 
 
@@ -78,16 +73,6 @@ def one_pass_a_step(
             (found,) = box.candidates_in([cloud], [region], protocol.score_thr)[0]
             out[k, kind, s] = step_score(found, item)
     return out, len(objects) * len(chosen)
-
-
-def timed(step: Any) -> tuple[Any, float]:
-    """Returns a value and the processor seconds (on a GPU, the seconds) that it took."""
-    clock = time.process_time if not torch.cuda.is_available() else time.perf_counter
-    started = clock()
-    value = step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return value, clock() - started
 
 
 def main() -> None:
@@ -123,19 +108,21 @@ def main() -> None:
         stock = MMDet3DBlackBox(model, batch_size=1, windows=False, fast_voxels=False)
         if i == 0:
             stock.candidates([points], 0.1)  # Warms up.
-        (scores, passes), spent = timed(
+        spent, (scores, passes) = timed(
             lambda s=saliency, o=objects, n=labels, p=points, b=stock: one_pass_a_step(
                 b, p, s, o, n, protocol, args.one_pass_steps
-            )
+            ),
+            args.device,
         )
         scale = 22 * len(objects) / passes
         add(sides, 'one pass a step', passes * scale, passes * scale, spent * scale)
         for name in args.sides:
             box = MMDet3DBlackBox(model, batch_size=args.batch_size, windows=SIDES[name])
-            curves, spent = timed(
+            spent, curves = timed(
                 lambda s=saliency, o=objects, n=labels, p=points, b=box: perturbation_curves(
                     b, p, {'m': s}, o, n, protocol
-                )['m']
+                )['m'],
+                args.device,
             )
             add(sides, name, box.passes, box.work, spent)
             ours = torch.stack([curves.deletion, curves.insertion], dim=1)
@@ -144,7 +131,8 @@ def main() -> None:
             sides[name]['largest difference'] = max(
                 sides[name].get('largest difference', 0.0), worst
             )
-    report(sides, objects_in_all, args)
+    claims = show(sides, objects_in_all, args)
+    report(args, claims, {'objects': objects_in_all, 'sides': sides})
 
 
 def add(sides: dict, name: str, passes: float, work: float, seconds: float) -> None:
@@ -156,26 +144,25 @@ def add(sides: dict, name: str, passes: float, work: float, seconds: float) -> N
     side.setdefault('seconds of frames', []).append(seconds)
 
 
-def report(sides: dict, objects: int, args: argparse.Namespace) -> None:
-    """Prints the table and saves it."""
-    print(f'{args.config}: {objects} objects of {args.frames} frames, 2 x 11 steps each')
-    print(f'{args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads, '
+def show(sides: dict, objects: int, args: argparse.Namespace) -> list[Claim]:
+    """Prints the table and returns what is claimed."""
+    print(f'{args.config}: {objects} objects of {args.frames} frames, 2 x 11 steps each, '
           f'batches of {args.batch_size}')  # fmt: skip
-    first = sides['one pass a step']
-    print('side               passes  whole passes  seconds  ratio  median  largest difference')
+    first, claims = sides['one pass a step'], []
+    print('side               passes  whole passes  seconds  ratio  largest difference  of frames')
     for name, side in sides.items():
-        ratio = first['seconds'] / side['seconds']
-        frames = zip(first['seconds of frames'], side['seconds of frames'], strict=True)
-        median = statistics.median(a / b for a, b in frames)
+        frames = Ratio.of(first['seconds of frames'], side['seconds of frames'])
         print(
             f'{name:18s} {side["passes"]:6.0f}  {side["work"]:12.1f}  {side["seconds"]:7.1f}'
-            f'  {ratio:5.1f}  {median:6.1f}  {side.get("largest difference", 0.0):.2e}'
+            f'  {first["seconds"] / side["seconds"]:5.1f}  '
+            f'{side.get("largest difference", 0.0):18.2e}  {frames}'
         )
+        if side is not first:
+            what = f'Deletion and Insertion, {Path(args.config).stem}: one pass a step / {name}'
+            claims.append(Claim(what, 'above 1', frames))
     if args.one_pass_steps < 22:
         print(f'(one pass a step: {args.one_pass_steps} of 22 steps were run, the rest scaled)')
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({'objects': objects, 'sides': sides}, indent=2) + '\n')
+    return claims
 
 
 if __name__ == '__main__':

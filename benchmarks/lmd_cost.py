@@ -13,9 +13,7 @@ each variant's peak memory, measured in a process of its own.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import platform
 import statistics
 import time
 from collections.abc import Sequence
@@ -28,6 +26,7 @@ from mmdet3d.registry import MODELS
 from mmdet3d.structures import Det3DDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from side_by_side import Claim, Ratio, arguments, report
 from torch import nn
 
 from explain3d.lmd import Decomposition
@@ -41,14 +40,11 @@ OUTPUT = 'heads.segmentation'
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument('--modalities', type=int, nargs='+', choices=[2, 3], default=[2, 3])
     parser.add_argument('--depth', type=int, default=101, choices=[18, 50, 101])
-    parser.add_argument('--runs', type=int, default=7)
     parser.add_argument('--dtype', choices=['float32', 'float64'], default='float32')
     parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
-    parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--json', type=Path, help='where to save the figures')
     return parser.parse_args()
 
 
@@ -107,9 +103,10 @@ class Stopwatch:
         model.fuser.register_forward_pre_hook(lambda *_: self._mark())
 
     def now(self) -> float:
-        """Returns the time, once the device has done what it was asked to."""
-        if self.device != 'cpu':
-            torch.cuda.synchronize()
+        """Returns the time, once the device has done what it was asked to; a CPU's is our own."""
+        if self.device == 'cpu':
+            return time.process_time()
+        torch.cuda.synchronize()
         return time.perf_counter()
 
     def _mark(self) -> None:
@@ -192,13 +189,8 @@ def measure(modalities: int, args: argparse.Namespace) -> dict:
         'parameters': sum(p.numel() for p in model.parameters()),
     }
     for variant in VARIANTS:
-        ratios = [v / i for v, i in zip(seconds[variant], seconds['inference'], strict=True)]
-        record[variant] = {
-            'seconds': medians[variant],
-            'ratio': statistics.median(ratios),
-            'ratio_min': min(ratios),
-            'ratio_max': max(ratios),
-        }
+        ratio = Ratio.of(seconds[variant], seconds['inference'])
+        record[variant] = {'seconds': medians[variant], 'ratio': ratio}
     del model, data
     if not args.no_memory:
         for variant in VARIANTS:
@@ -206,30 +198,32 @@ def measure(modalities: int, args: argparse.Namespace) -> dict:
     return record
 
 
-def report(records: Sequence[dict], args: argparse.Namespace) -> dict:
-    """Prints the table and returns what is saved."""
-    machine = f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
+def show(records: Sequence[dict], args: argparse.Namespace) -> list[Claim]:
+    """Prints the table and returns what is claimed."""
     print(f'SimpleBEV, ResNet-{args.depth}, {args.dtype}, random weights, output {OUTPUT}')
-    print(f'{args.device}, torch {torch.__version__}, {machine}, medians of {args.runs} runs')
-    print('M  variant     seconds  ratio  (min to max)   bound  peak GiB  residual')
+    print(f'medians of {args.runs} rounds')
+    print('M  variant     seconds  bound  peak GiB  residual  ratio (min to max)')
+    claims = []
     for record in records:
+        count = record['modalities']
         for variant in VARIANTS:
             row = record[variant]
             bound = f'{record["bound"]:.2f}' if variant == 'production' else ''
             memory = f'{row["memory_gib"]:.2f}' if 'memory_gib' in row else 'n/a'
             residual = f'{record["residual"]:.1e}' if variant == 'check' else ''
             print(
-                f'{record["modalities"]}  {variant:10s}  {row["seconds"]:7.2f}  {row["ratio"]:5.2f}'
-                f'  ({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f})  {bound:>6s}  {memory:>8s}'
-                f'  {residual}'
+                f'{count}  {variant:10s}  {row["seconds"]:7.2f}  {bound:>5s}  {memory:>8s}'
+                f'  {residual:>8s}  {row["ratio"]}'
             )
         print(f'   behind the fusion point: {100 * record["behind_fusion"]:.0f} % of the inference')
-    return {
-        'machine': machine,
-        'torch': torch.__version__,
-        'args': vars(args) | {'json': None},
-        'records': list(records),
-    }
+        claims.append(
+            Claim(
+                f'LMD of SimpleBEV (ResNet-{args.depth}), {count} modalities, in inferences',
+                f'the bound, {record["bound"]:.2f}',
+                record['production']['ratio'],
+            )
+        )
+    return claims
 
 
 def main() -> None:
@@ -239,10 +233,7 @@ def main() -> None:
     for modalities in args.modalities:
         records.append(measure(modalities, args))
         print(f'{modalities} modalities measured', flush=True)
-    summary = report(records, args)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(summary, indent=2) + '\n')
+    report(args, show(records, args), {'records': records})
 
 
 if __name__ == '__main__':

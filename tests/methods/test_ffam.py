@@ -253,7 +253,7 @@ def test_negative_features_are_made_non_negative_on_request(toy, policy):
     )
 
 
-def test_more_concepts_than_channels_are_refused_by_nndsvd_only(toy):
+def test_more_concepts_than_channels_take_a_random_start(toy):
     trace = toy.trace(toy.points(70), toy.anchors(3))
     with pytest.raises(InputError, match=r"'stride4' has channels \(8\), received rank=9"):
         FFAM(rank=9).explain(trace, parse_targets('all'))

@@ -1,7 +1,8 @@
 """Non-negative matrix factorisation F ~ H W (Eq. 2 and 3 of FFAM) on the features' own device.
 
-``nmf_updates`` has the steps, ``nmf_init`` the starting points. Several frames are factorised at
-once by padding them with rows of zeros, whose weights are zero and which change nothing else.
+``nmf_updates`` has the steps, ``nmf_init`` and ``nmf_coarse`` the starting points. Several frames
+are factorised at once by padding them with rows of zeros, whose weights are zero and which change
+nothing else.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, UnknownNameError
+from .nmf_coarse import coarse
 from .nmf_init import fill_zeros, nndsvd, random_factors
-from .nmf_updates import Step, objective, quotient, steps
+from .nmf_updates import Step, equal_weights, objective, quotient, steps
 from .normalize import full_precision, require_finite
 
 LOSSES = ('frobenius', 'kl')
 SOLVERS = {'frobenius': ('hals', 'mu'), 'kl': ('mu',)}
-INITS = ('nndsvd', 'random')
+INITS = ('nndsvd', 'coarse', 'random')
 NEGATIVE_POLICIES = ('refuse', 'shift', 'clip')
 
 #: Iterations between two looks at the objective, each of which waits for the device.
@@ -131,8 +133,10 @@ def factorize(
         features: (M, C) features F, finite and >= 0. Half precision is computed in float32.
         rank: Number r of concepts. Above min(M, C) only ``init='random'`` can start it.
         loss: ``'frobenius'`` (Eq. 2) or ``'kl'``, the generalised Kullback-Leibler divergence.
-        init: ``'nndsvd'`` (Boutsidis and Gallopoulos, 2008; no random numbers) or ``'random'``
-            (absolute values of normal numbers, drawn on the CPU so that devices agree).
+        init: ``'nndsvd'`` (Boutsidis and Gallopoulos, 2008; no random numbers), ``'random'``
+            (absolute values of normal numbers, drawn on the CPU so that devices agree), or
+            ``'coarse'``: ``'nndsvd'`` with a head start over a part of the rows where there are
+            thousands, see ``nmf_coarse``; a fraction of the time.
         solver: ``'hals'`` (Frobenius only, the default there) or ``'mu'``.
         max_iter: Most iterations.
         tol: Tolerance of the test for convergence.
@@ -204,7 +208,7 @@ def factorize_batch(
     todo = [index for index, result in enumerate(results) if result is None]
     if not todo:
         return results
-    if W is None and init == 'nndsvd':
+    if W is None and init != 'random':
         _check_rank(rank, min(min(frames[index].shape) for index in todo))
 
     features = torch.nn.utils.rnn.pad_sequence([frames[index] for index in todo], batch_first=True)
@@ -213,7 +217,7 @@ def factorize_batch(
     with torch.autocast(features.device.type, enabled=False):
         if W is not None:
             W = W.expand(len(todo), -1, -1).clone()
-            H = _first_weights(features, W)
+            H = equal_weights(features, W)
             iterations = max_iter if fixed else CHECK_EVERY
             solved = _solve(features, H, W, update_weights, loss, iterations, tol)
             H = torch.stack([s.H for s in solved])
@@ -271,14 +275,9 @@ def _start(
 ) -> tuple[Tensor, Tensor]:
     if init == 'random':
         return random_factors(F, lengths, rank, seed)
-    H, W = nndsvd(F, rank)
+    H, W = coarse(F, lengths, rank) if init == 'coarse' else nndsvd(F, rank)
     # A multiplicative update cannot leave zero.
     return (H, W) if solver == 'hals' else fill_zeros(H, W, lengths)
-
-
-def _first_weights(F: Tensor, W: Tensor) -> Tensor:
-    """Returns (B, r, M) equal weights for all concepts that give each row of F its sum."""
-    return quotient(F.sum(dim=-1), W.sum(dim=(-2, -1))[:, None])[:, None].repeat(1, W.shape[1], 1)
 
 
 def _residual(F: Tensor, H: Tensor, W: Tensor) -> float:
@@ -330,7 +329,7 @@ def _check_numbers(rank: int, max_iter: int, fixed: bool, W: Tensor | None) -> N
 def _check_rank(rank: int, largest: int) -> None:
     if rank > largest:
         raise InputError(
-            f"Expected rank <= min(M, C) = {largest} with init='nndsvd', received {rank}: lower "
+            f"Expected rank <= min(M, C) = {largest} without init='random', received {rank}: lower "
             f"the rank or use init='random'."
         )
 

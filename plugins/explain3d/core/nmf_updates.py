@@ -112,6 +112,11 @@ def steps(loss: str, solver: str) -> tuple[Step, Step]:
     return both, weights
 
 
+def equal_weights(F: Tensor, W: Tensor) -> Tensor:
+    """Returns (B, r, M) equal weights for all concepts that give each row of F its sum."""
+    return quotient(F.sum(dim=-1), W.sum(dim=(-2, -1))[:, None])[:, None].repeat(1, W.shape[1], 1)
+
+
 def quotient(a: Tensor, b: Tensor) -> Tensor:
     """Returns a / b, and 0 where b is 0 or too small to divide by."""
     return torch.where(b >= torch.finfo(b.dtype).tiny, a / b, 0)

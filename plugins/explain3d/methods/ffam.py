@@ -20,7 +20,7 @@ from .feature_maps import FeatureMapExplainer, weight_by_gradient
 EQUATIONS: dict[str, Any] = {
     'rank': 16,
     'loss': 'frobenius',
-    'init': 'nndsvd',
+    'init': 'coarse',
     'tol': 1e-4,
     'negative': 'refuse',
     'unit_concepts': True,
@@ -60,7 +60,7 @@ class FFAM(FeatureMapExplainer):
             there W = I is an exact factorisation, and V is the sum of the channels. Reference: 64.
         loss: ``'frobenius'`` (Eq. 2) or ``'kl'``. Reference: ``'kl'``.
         solver: ``'hals'`` or ``'mu'``; by default HALS for Frobenius, and MU for KL.
-        init: ``'nndsvd'`` or ``'random'``, see ``core.nmf``. Reference: ``'random'``.
+        init: ``'coarse'``, ``'nndsvd'`` or ``'random'``, see ``core.nmf``. Reference: ``'random'``.
         max_iter: Most iterations of the factorisation.
         tol: Its tolerance, 1e-4. Reference: 0, always ``max_iter`` iterations.
         negative: What to do about negative features: ``'refuse'``, ``'shift'`` each channel by its
@@ -190,7 +190,7 @@ class FFAM(FeatureMapExplainer):
 
     def _rank_for(self, features: Tensor) -> int:
         M, C = features.shape
-        if self.init != 'nndsvd' or self.dictionary is not None:
+        if self.init == 'random' or self.dictionary is not None:
             return self.rank
         if self.rank > C:
             raise InputError(

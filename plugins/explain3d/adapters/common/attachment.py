@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from ...core.errors import InputError
 from ...core.structures import Explanation
+from .first_pass import FirstPass
 from .frame_explainer import on_cpu
 from .frames import Frame
 from .shadow import ModelAttachment
@@ -25,7 +28,7 @@ class ExplainingAttachment(ModelAttachment):
 
     @abstractmethod
     def _explain_frame(self, frame: Frame, output: Any, plan: Explanation) -> Explanation:
-        """Returns ``plan`` with its maps, by a second pass; on the CPU."""
+        """Returns ``plan`` with its maps; on the CPU."""
 
     @abstractmethod
     def _hand_over(self, output: Any, explanation: Explanation) -> None:
@@ -49,10 +52,13 @@ class ExplainingAttachment(ModelAttachment):
             outputs: Takes from its result what it gave for each of the B frames.
         """
         unsound = [self._try(frame, frame.check) for frame in frames]
-        result = self._host_predict(predict, unsound)
-        for frame, output, error in zip(frames, outputs(result), unsound, strict=True):
+        with self.worker.recording() as recording:
+            result = self._host_predict(predict, unsound)
+        everything = zip(frames, outputs(result), unsound, strict=True)
+        for number, (frame, output, error) in enumerate(everything):
             if error is None:
-                error = self._try(frame, lambda f=frame, o=output: self._explain(f, o))
+                first = partial(recording.frame, number, len(frames)) if recording else _nothing
+                error = self._try(frame, partial(self._explain, frame, output, first))
             if error is not None:
                 self._hand_over(output, self._nothing(frame, error))
         return result
@@ -82,13 +88,13 @@ class ExplainingAttachment(ModelAttachment):
             return error
         return None
 
-    def _explain(self, frame: Frame, output: Any) -> None:
+    def _explain(self, frame: Frame, output: Any, first: Callable[[], FirstPass | None]) -> None:
         self.recorder.claim(frame.frame_id, frame.source)
         with torch.inference_mode(False):
             plan = self.worker.select(frame, output)
             explanation = self.recorder.stored(plan)
             if explanation is None:
-                explanation = self._explain_frame(frame, output, plan)
+                explanation = self._explain_frame(replace(frame, first=first()), output, plan)
                 self.recorder.add(explanation, self._picture_of(output))
         self._hand_over(output, explanation)
 
@@ -96,3 +102,7 @@ class ExplainingAttachment(ModelAttachment):
         explanation = self.worker.nothing(frame)
         explanation.maps.info['error'] = str(error)
         return on_cpu(explanation)
+
+
+def _nothing() -> None:
+    """What there is of a frame where no notes were taken."""

@@ -121,7 +121,7 @@ def _refuse(detections: Detections, row: Tensor, frame_id: str, deviation: float
     box = [round(v, 3) for v in one.boxes[0].tolist()]
     raise InputError(
         f'Frame {frame_id!r}: the detection {one.names()[0]} with score {float(one.scores):.3f} '
-        f'and box {box} is none of the candidates that the head gave in the second pass: expected '
+        f'and box {box} is none of the candidates that the head gave: expected '
         f'a deviation of at most {TOLERANCE}, the closest one deviates by {deviation:.3g}. Is the '
         'head customised, or does the model draw random numbers?'
     )

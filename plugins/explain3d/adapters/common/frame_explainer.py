@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields, replace
 from importlib import metadata
 from typing import Any, ClassVar
@@ -17,11 +18,12 @@ from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Maps, Trace
 from ...core.targets import TargetSpec, parse_targets
 from ...methods import EXPLAINERS, Explainer
+from .first_pass import Recording
 from .frames import Frame
 
 
 class FrameExplainer(ABC):
-    """Explains the frames of one detector: selection, second pass, method.
+    """Explains the frames of one detector: selection, trace, method.
 
     A subclass knows the host: how a frame's predictions are read, and how it is traced.
 
@@ -65,9 +67,13 @@ class FrameExplainer(ABC):
     def _make_tracer(self, layer: str) -> Any:
         """Returns what traces frames at that layer."""
 
+    def recording(self) -> AbstractContextManager[Recording | None]:
+        """Around the host's own pass: takes notes of it, if they spare its frames a second one."""
+        return self.tracer.recording()
+
     @abstractmethod
     def select(self, frame: Frame, output: Any) -> Explanation:
-        """Returns what is known of a frame without a second pass: an explanation without maps.
+        """Returns what the predictions tell of a frame: an explanation without maps.
 
         Args:
             frame: The frame.
@@ -108,7 +114,7 @@ class FrameExplainer(ABC):
 
         Args:
             plan: From ``select``; without detections nothing is traced.
-            trace: Runs the second pass.
+            trace: Makes the trace.
         """
         if len(plan.detections):
             found = trace()

@@ -1,15 +1,17 @@
-"""The second pass over a frame, and further ones with other features at the explained layer."""
+"""Passes over a frame for its explanation: its own features, or others at the explained layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ...core.capture import Leaf
 from ...core.errors import NotApplicableError
 from ...core.structures import Detections
 from .candidates import Candidates, attributes_of, identify
+from .later_graph import LaterGraph
 
 #: Reads the detections' attributes off the candidates of a pass.
 Read = Callable[[Candidates], dict[str, Tensor]]
@@ -38,6 +40,7 @@ class Replays:
         self._run, self.detections, self._frame_id = run, detections, frame_id
         self.index: Tensor | None = None
         self.cells: Tensor | None = None
+        self._rows: Tensor | None = None
 
     def first(self) -> tuple[Leaf, dict[str, Tensor]]:
         """Runs the frame as it is.
@@ -45,11 +48,38 @@ class Replays:
         Returns:
             The leaf, and each attribute's (K,) values with a graph that starts there.
         """
-        return self._run(self._read, None)
+        leaf, attributes = self._run(self._read, None)
+        self._rows = leaf.indices
+        return leaf, attributes
+
+    def seen(self, candidates: Candidates, leaf: Leaf) -> dict[str, Tensor]:
+        """Takes the host's own pass for the first one.
+
+        Args:
+            candidates: Of the frame in that pass.
+            leaf: The layer in that pass.
+
+        Returns:
+            Each attribute's (K,) values; a pass with a graph is made when one is differentiated.
+        """
+        with torch.no_grad():
+            values = self._read(candidates)
+        self._rows = leaf.indices
+        return LaterGraph(lambda: self._run(self._read, None), leaf).attributes(values)
 
     def __call__(self, value: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Runs it with the features ``value``; what ``Trace.replay`` is."""
+        """Runs it with the features ``value``; what ``Trace.replay`` is.
+
+        Raises:
+            NotApplicableError: If the layer's voxels come in another order than in the first pass.
+        """
         leaf, attributes = self._run(self._read, value)
+        if leaf.indices is not None and not torch.equal(leaf.indices, self._rows):
+            raise NotApplicableError(
+                f'Frame {self._frame_id!r}: the voxels of the layer came in another order than in '
+                'the first pass: expected the same, to which features belong row by row. Does '
+                'the sparse convolution choose their order by chance?'
+            )
         return leaf.tensor, attributes
 
     def _read(self, candidates: Candidates) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from ...core.capture import Leaf, exchange, is_sparse, sole_tensor
 from ...core.session import frozen_evaluation, overridden
 from .black_box import DetectorBlackBox
 from .candidates import attributes_of
+from .first_pass import Raw
 from .layer_windows import AxisPart, LayerWindows
 from .layers import LayerInfo
 from .nested import leaves, mapped
@@ -25,9 +26,6 @@ from .windows import Spans
 
 #: A map below the layer that is cut has a multiple of so many cells: strides must divide it.
 _DIVISOR = 16
-
-#: The head's raw outputs, maps of shape (B, C, H, W) in nested lists and dicts.
-Raw = Any
 
 
 @dataclass

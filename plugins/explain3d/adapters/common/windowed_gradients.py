@@ -22,11 +22,12 @@ from ...core.capture import Leaf
 from ...core.gradients import gradient_at
 from ...core.reach import ReachProbe
 from .black_box import DetectorBlackBox
+from .first_pass import Raw, Recording
 from .layer_windows import LayerWindows, is_map, windows_of
 from .layers import LayerInfo
 from .nested import leaves
 from .replay import Replays
-from .window_pass import Batch, Cut, Raw, WindowPass
+from .window_pass import Batch, Cut, WindowPass
 
 _LOG = logging.getLogger('explain3d')
 #: A window that is a larger part of the map saves nothing.
@@ -56,8 +57,41 @@ class GradientWindows:
         self.windows: LayerWindows | None = None
         self._probe: ReachProbe | None = None
         self._open = True
+        self._told: set[str] = set()
         if any(getattr(module, 'inverse', False) for module in model.modules()):
             self.give_up('a layer takes its voxels from another one')
+
+    @property
+    def ready(self) -> bool:
+        """Whether frames have windows, for all that is known."""
+        return self._open and self.windows is not None
+
+    @contextmanager
+    def recording(
+        self, head: nn.Module, method: str, maps: Callable[..., Raw]
+    ) -> Iterator[Recording | None]:
+        """Takes notes of the host's own pass, if its frames can be explained with them.
+
+        Args:
+            head: As in ``Recording``, like the others.
+            method: Likewise.
+            maps: Likewise.
+        """
+        if not self.ready:  # Nobody knows yet, or each frame needs a graph of its own.
+            yield None
+        elif any(module.training for module in self.model.modules()):
+            self._second_pass('a part of the model is in training mode')
+            yield None
+        else:
+            notes = Recording(self.module, self.layer, head, method, maps, self._second_pass)
+            with notes.watching():
+                yield notes
+
+    def _second_pass(self, reason: str) -> None:
+        """Tells, once, why the host's own pass is not enough."""
+        if reason not in self._told:
+            _LOG.info('Layer %s: a second pass for a frame, since %s.', self.layer.name, reason)
+        self._told.add(reason)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -77,7 +111,8 @@ class GradientWindows:
         """From now on every detection has a pass of its own."""
         if self._open:
             _LOG.info(
-                'Gradients at %s: one backward pass for each detection, since %s.',
+                'Gradients at %s: a second pass over each frame, and one backward pass for each '
+                'detection, since %s.',
                 self.layer.name,
                 reason,
             )
@@ -102,7 +137,9 @@ class GradientWindows:
             attributes: The detections' (K,) attributes in that pass.
             points: (N, P) the frame's points.
         """
-        if not self._open or self.box is None or len(replay.detections) == 0:
+        if self.box is None:
+            self.give_up('it is not one cell alone that decides what becomes a detection')
+        if not self._open or len(replay.detections) == 0:
             return None
         if self.windows is None:
             self._learn(leaf, raw, replay.cells)

@@ -21,7 +21,7 @@ PACKAGES = ('mmdet3d', 'mmdet', 'mmcv', 'mmengine')
 
 
 class FrameExplainer(common.FrameExplainer):
-    """Explains the frames of one detector: selection, second pass, method.
+    """Explains the frames of one detector: selection, trace, method.
 
     Args:
         model: As in ``adapters.common.frame_explainer.FrameExplainer``, like all others.
@@ -60,7 +60,7 @@ class FrameExplainer(common.FrameExplainer):
         return Frame(name, one['points'][0], one, sample.metainfo.get('lidar_path'))
 
     def select(self, frame: Frame, output: Any) -> Explanation:
-        """Returns what is known of a frame without a second pass: an explanation without maps.
+        """Returns what the predictions tell of a frame: an explanation without maps.
 
         Args:
             frame: The frame.
@@ -77,7 +77,7 @@ class FrameExplainer(common.FrameExplainer):
     def explain(
         self, predict: Callable[[dict, list], Any], frame: Frame, sample: Any, plan: Explanation
     ) -> Explanation:
-        """Fills in the maps of what ``select`` returned, by a second pass.
+        """Fills in the maps of what ``select`` returned.
 
         Args:
             predict: The detector's own ``predict``.
@@ -91,7 +91,7 @@ class FrameExplainer(common.FrameExplainer):
         return self._filled(
             plan,
             lambda: self.tracer.trace(
-                predict, frame.inputs, sample, plan.detections, frame.frame_id
+                predict, frame.inputs, sample, plan.detections, frame.frame_id, frame.first
             ),
         )
 

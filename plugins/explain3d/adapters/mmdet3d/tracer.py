@@ -1,9 +1,10 @@
-"""The second pass over a frame: from the explained layer up, with a graph."""
+"""Traces of frames: the explained layer, and the detections with a graph that starts there."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ...core.errors import NotApplicableError
 from ...core.session import frozen_evaluation, overridden
 from ...core.structures import Detections, Trace
 from ..common.candidates import Candidates
+from ..common.first_pass import FirstPass, Recording
 from ..common.layers import LayerInfo, find_layer
 from ..common.nested import mapped
 from ..common.replay import Read, Replays
@@ -50,6 +52,12 @@ class Tracer:
         self.windows = GradientWindows(model, self.layer)
         self._raw: Any = None
 
+    def recording(self) -> AbstractContextManager[Recording | None]:
+        """Takes notes of the host's own pass, if its frames can be traced without a second one."""
+        return self.windows.recording(
+            self.head, self.candidates.intercepts, lambda *args, **_: raw_maps(args)
+        )
+
     def trace(
         self,
         predict: Callable[[dict, list], Any],
@@ -57,8 +65,9 @@ class Tracer:
         sample: Any,
         detections: Detections,
         frame_id: str,
+        first: FirstPass | None = None,
     ) -> Trace:
-        """Runs one frame a second time and rebuilds its detections with a graph.
+        """Rebuilds the detections of a frame with a graph, in a second pass where it takes one.
 
         Args:
             predict: The detector's own ``predict``.
@@ -66,9 +75,10 @@ class Tracer:
             sample: A data sample with the frame's meta information; nothing is added to it.
             detections: K detections that the host reported for this frame.
             frame_id: Names the frame.
+            first: The frame in the host's own pass, if there are notes of it.
 
         Raises:
-            InputError: If a detection is none of the candidates of the second pass.
+            InputError: If a detection is none of the head's candidates.
             NotApplicableError: If the layer does not run, or the detections do not depend on it.
         """
         replay = Replays(
@@ -78,10 +88,14 @@ class Tracer:
         )
         box = black_box_of(self.model, predict)
         self.windows.box = box
-        with self.windows.watching():
-            leaf, attributes = replay.first()
-        raw, self._raw = self._raw, None
-        require_dependence(attributes, self.layer, self.head_path)
+        if first is not None and self.windows.ready:
+            leaf, raw = first.leaf, first.raw
+            attributes = replay.seen(box.candidates_of(raw), leaf)
+        else:
+            with self.windows.watching():
+                leaf, attributes = replay.first()
+            raw, self._raw = self._raw, None
+            require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, inputs.get('voxels', {}).get('coors'))
         points = inputs['points'][0]
         return Trace(

@@ -18,7 +18,7 @@ from .tracer import Tracer
 
 
 class FrameExplainer(common.FrameExplainer):
-    """Explains the frames of one detector: selection, second pass, method.
+    """Explains the frames of one detector: selection, trace, method.
 
     Args:
         model: As in ``adapters.common.frame_explainer.FrameExplainer``, like those that follow.
@@ -60,7 +60,7 @@ class FrameExplainer(common.FrameExplainer):
         return frames_of(batch)
 
     def select(self, frame: Frame, output: Mapping[str, Tensor]) -> Explanation:
-        """Returns what is known of a frame without a second pass: an explanation without maps.
+        """Returns what the predictions tell of a frame: an explanation without maps.
 
         Args:
             frame: The frame.
@@ -74,7 +74,7 @@ class FrameExplainer(common.FrameExplainer):
     def explain(
         self, predict: Callable[[dict], Any], frame: Frame, plan: Explanation
     ) -> Explanation:
-        """Fills in the maps of what ``select`` returned, by a second pass; on the CPU.
+        """Fills in the maps of what ``select`` returned; on the CPU.
 
         Args:
             predict: The detector's own ``forward``.

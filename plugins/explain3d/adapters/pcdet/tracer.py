@@ -1,8 +1,9 @@
-"""The second pass over a frame: from the explained layer up, with a graph."""
+"""Traces of frames: the explained layer, and the detections with a graph that starts there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ...core.capture import Leaf, leaf_at
 from ...core.session import frozen_evaluation
 from ...core.structures import Detections, Trace
 from ..common.candidates import Candidates
+from ..common.first_pass import Recording
 from ..common.frames import Frame
 from ..common.layers import LayerInfo, find_layer
 from ..common.nested import mapped
@@ -57,16 +59,22 @@ class Tracer:
         self.windows = GradientWindows(model, self.layer)
         self._raw: Any = None
 
+    def recording(self) -> AbstractContextManager[Recording | None]:
+        """Takes notes of the host's own pass, if its frames can be traced without a second one."""
+        return self.windows.recording(
+            self.head, self.candidates.intercepts, self.candidates.maps_of
+        )
+
     def trace(self, predict: Callable[[dict], Any], frame: Frame, detections: Detections) -> Trace:
-        """Runs one frame a second time and rebuilds its detections with a graph.
+        """Rebuilds the detections of a frame with a graph, in a second pass where it takes one.
 
         Args:
             predict: The detector's own ``forward``.
-            frame: The frame; its inputs are not changed.
+            frame: The frame, maybe with notes of the host's own pass; its inputs are not changed.
             detections: K detections that the host reported for this frame.
 
         Raises:
-            InputError: If a detection is none of the candidates of the second pass.
+            InputError: If a detection is none of the head's candidates.
             NotApplicableError: If the layer does not run, or the detections do not depend on it.
         """
         batches: list[dict] = []
@@ -77,11 +85,17 @@ class Tracer:
         )
         box = black_box_of(self.model, predict, self.family)
         self.windows.box = box
-        with self.windows.watching():
-            leaf, attributes = replay.first()
-        raw, self._raw = self._raw, None
-        require_dependence(attributes, self.layer, self.head_path)
-        features, rows = layer_rows(self.layer, leaf, input_coords(batches[0], self.layer.key))
+        coords = None
+        if frame.first is not None and self.windows.ready:
+            leaf, raw = frame.first.leaf, frame.first.raw
+            attributes = replay.seen(box.candidates_of(raw), leaf)
+        else:
+            with self.windows.watching():
+                leaf, attributes = replay.first()
+            raw, self._raw = self._raw, None
+            require_dependence(attributes, self.layer, self.head_path)
+            coords = input_coords(batches[0], self.layer.key)
+        features, rows = layer_rows(self.layer, leaf, coords)
         return Trace(
             points=frame.points,
             features=features,
