@@ -4,6 +4,7 @@ The target `logit` is that of the sensor shares; see docs/sensor_shares.md.
 """
 
 _base_ = ['./bevfusion_small_mini-nuscenes.py', '../_base_/explainers/ffam.py']
+load_from = 'checkpoints/bevfusion_small_mini-nuscenes.pth'
 custom_hooks = [
     dict(
         type='explain3d.ExplainerHook',

@@ -58,6 +58,8 @@ test_pipeline = [
     load_cameras,
     dict(type='explain3d.ResizeCropCameras', size=img_size),
     to_lidar,
+    # "test_dataloader.dataset.pipeline.5.sensors=['camera']" tests without the cameras.
+    dict(type='explain3d.BlankSensor', sensors=[]),
     dict(type='Pack3DDetInputs', keys=['points', 'img'], meta_keys=meta_keys),
 ]
 

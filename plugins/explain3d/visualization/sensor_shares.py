@@ -37,13 +37,14 @@ def share_figure(table: SensorTable, width: float = 9.0, style: str | Style = 'w
     shares.set_yticks(places, [f'{group.title} ({group.boxes})' for group in groups])
     shares.invert_yaxis()
     titles = ('share of the class logit, % of the sum of |h|', 'boxes lost, %')
-    for axes, title in zip((shares, lost), titles, strict=True):
+    for axes, title, columns in zip((shares, lost), titles, (len(table.names), 1), strict=True):
         axes.set_facecolor(style.background)
         axes.set_xlim(0, 100)
         axes.set_title(title, **style.font(1))
         axes.tick_params(colors=style.text)
         axes.grid(axis='x', color=style.muted, alpha=0.3)
         if axes.has_data():
-            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.03), ncols=4, frameon=False,
+            # Those of the lost ones below each other: side by side, two legends look like one.
+            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.03), ncols=columns, frameon=False,
                         labelcolor=style.text)  # fmt: skip
     return figure
