@@ -23,7 +23,7 @@ from .paths import paths_of
 from .registry import method_rules_of, module_rule_of
 from .report import LayerReport, Measured, measure
 from .rows import Rows
-from .seeds import Seed
+from .seeds import Seed, entries_by_value, slices_of
 from .settings import Rules, check_modalities
 from .twin import Carried, Twin, plain
 
@@ -354,29 +354,24 @@ class Decomposition:
         if any(s == 0 and n > 1 for n, s in zip(value.shape, value.stride(), strict=True)):
             value = value.contiguous()
         with torch.no_grad():
-            sizes = dict(seed.split or {seed.modality: None})
-            pieces = self._pieces(sizes, seed.dim, value, where)
+            pieces = self._pieces(seed, value.detach(), where)
         alias = value.as_subclass(Tensor) if type(value) is not Tensor else value.view_as(value)
         return self.carry(alias, Twin.of_pieces(self, alias, seed.dim % value.dim(), pieces))
 
-    def _pieces(
-        self, sizes: dict[str, int | None], dim: int, value: Tensor, where: str
-    ) -> list[Rows]:
-        value = value.detach()
-        if None in sizes.values():
-            parts = [value]
-        else:
-            if not -value.dim() <= dim < value.dim() or sum(sizes.values()) != value.shape[dim]:
-                raise InputError(
-                    f'Expected slices along dimension {dim} that add up to the size of the tensor '
-                    f'at {where}, received {sizes} for shape {tuple(value.shape)}.'
-                )
-            parts = value.split(list(sizes.values()), dim)
+    def _pieces(self, seed: Seed, value: Tensor, where: str) -> list[Rows]:
+        """Returns the components of ``value``: in slices along ``seed.dim`` where it is split."""
         # A frozen run in check mode carries the value of the frozen network as well.
         also = tuple(i for i in self.constant_ids if i > len(self.modalities))
+        numbers = [self.modalities.index(name) for name in seed.modalities]
+        if seed.intervals is not None:
+            parts = entries_by_value(seed, value, where)
+            order = sorted(range(len(numbers)), key=numbers.__getitem__)
+            stack = torch.stack([parts[i] for i in order] + [value] * len(also))
+            return [Rows((*sorted(numbers), *also), stack)]
+        parts = [value] if seed.split is None else slices_of(seed, value, where)
         return [
-            Rows((i, *also), torch.stack([part] * (1 + len(also))))
-            for part, i in zip(parts, map(self.modalities.index, sizes), strict=True)
+            Rows((number, *also), torch.stack([part] * (1 + len(also))))
+            for part, number in zip(parts, numbers, strict=True)
         ]
 
     # ------------------------------------------------------------------ outputs

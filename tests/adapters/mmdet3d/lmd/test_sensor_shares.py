@@ -234,7 +234,7 @@ def test_heads_and_modalities_that_are_not_known_are_refused(monkeypatch):
         ShareDecomposer(model, blank=['radar'])
     from explain3d.adapters.mmdet3d.lmd import readings
 
-    monkeypatch.setattr(readings, '_FAMILIES', {})
+    monkeypatch.setattr(readings, 'FAMILIES', ())
     with pytest.raises(NotApplicableError, match='expected CenterHead, Anchor3DHead'):
         decompose(model, cases.batch(0))
 

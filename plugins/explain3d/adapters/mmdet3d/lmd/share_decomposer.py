@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -26,14 +26,15 @@ from ..frames import detections_of
 from .batch import BatchFrame, copied, frames_of
 from .decomposer import SeedsSpec, check_finite, meta_of, seeds_of
 from .perturb import sensors_of
-from .readings import readings_of
+from .proposals import proposed_sensors
+from .readings import readings_class, readings_of
 
 
 class ShareDecomposer:
     """Decomposes the detections that one model finds, and finds them again without each sensor.
 
     Args:
-        model: A detector with a ``CenterHead`` or ``Anchor3DHead``, without wrappers.
+        model: A detector with a head of ``readings.FAMILIES``, without wrappers.
         seeds: As in ``FrameDecomposer``.
         rules: The rules, or a dict of them.
         mode: 'production', or 'check', which measures the residual.
@@ -65,7 +66,9 @@ class ShareDecomposer:
         self.model, self.mode, self.frame_id = model, mode, frame_id
         self.seeds, self.rules = seeds_of(model, seeds), Rules.from_config(rules)
         self.path, self.head = head_of(model)
+        self.reader = readings_class(self.head)
         self.outputs = {self.path: Output(self.path)}
+        self.layers = tuple(f'{self.path}.{layer}' for layer in self.reader.layers(self.head))
         self.modalities = self.run().modalities  # What does not fit is found now.
         self.blank = self.modalities if blank is None else tuple(blank)
         unknown = [name for name in self.blank if name not in self.modalities]
@@ -73,7 +76,8 @@ class ShareDecomposer:
             raise UnknownNameError(
                 f'Unknown modalities {unknown} to blank: expected among {list(self.modalities)}.'
             )
-        self.sensors, self.score_thr, self.overlap = sensors, score_thr, overlap
+        self.score_thr, self.overlap = score_thr, overlap
+        self.sensors = {**proposed_sensors(model), **(sensors or {})}
         known = (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
         self.class_names = tuple(class_names or known)
         self.versions = package_versions(PACKAGES)
@@ -81,7 +85,9 @@ class ShareDecomposer:
 
     def run(self) -> Decomposition:
         """Returns a decomposition to be entered."""
-        return Decomposition(self.model, self.seeds, self.outputs, self.rules, self.mode)
+        return Decomposition(
+            self.model, self.seeds, self.outputs, self.rules, self.mode, capture=self.layers
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -93,7 +99,7 @@ class ShareDecomposer:
                 'rules': self.rules.as_dict(),
                 'mode': self.mode,
                 'blank': list(self.blank),
-                'sensors': {name: dict(spec) for name, spec in (self.sensors or {}).items()},
+                'sensors': {name: dict(spec) for name, spec in self.sensors.items()},
                 'score_thr': self.score_thr,
                 'overlap': self.overlap,
                 'class_names': list(self.class_names),
@@ -125,9 +131,33 @@ class ShareDecomposer:
         again = copied(data)  # Predictions are added to the samples.
         with torch.no_grad(), self.run() as run:
             samples = host(data)
+        results, readings = self.read(run, samples, frames)
+        for name in self.blank:
+            effects = self._effects(host, self._without(again, name), frames, results, readings)
+            for result, effect in zip(results, effects, strict=True):
+                result.effects[name] = effect
+        return samples, results
+
+    def read(
+        self, run: Decomposition, samples: Sequence[Any], frames: Sequence[BatchFrame]
+    ) -> tuple[list[SensorShares], list[list[Reading]]]:
+        """Reads the detections of a batch out of the decomposition of the pass that found them.
+
+        Args:
+            run: Of ``run()``.
+            samples: What the host predicted in it.
+            frames: Of ``frames(data)``.
+
+        Returns:
+            Each frame's shares on the CPU, and where they were read.
+
+        Raises:
+            InputError: As ``decompose``.
+        """
         results, readings = [], []
         for i, (frame, sample) in enumerate(zip(frames, samples, strict=True)):
-            outputs = {name: frame_of(found, i) for name, found in run.outputs.items()}
+            found = {**run.outputs, **run.captured}
+            outputs = {name: frame_of(each, i) for name, each in found.items()}
             for name, found in outputs.items():
                 check_finite(found, name, frame.frame_id)
             every, index = self._selected(sample, frame.frame_id)
@@ -146,11 +176,7 @@ class ShareDecomposer:
                     points=frame.points().get('lidar'),
                 )
             )
-        for name in self.blank:
-            effects = self._effects(host, self._without(again, name), frames, results, readings)
-            for result, effect in zip(results, effects, strict=True):
-                result.effects[name] = effect
-        return samples, results
+        return results, readings
 
     def _selected(self, sample: Any, frame_id: str) -> tuple[Detections, Tensor]:
         """Returns all detections of a sample, and which of them have the score."""
@@ -176,14 +202,41 @@ class ShareDecomposer:
         results: Sequence[SensorShares],
         readings: Sequence[Sequence[Reading]],
     ) -> Iterator[Effect]:
-        with torch.no_grad(), _maps_of(self.path, self.head) as maps:
+        with torch.no_grad(), self._maps() as maps:
             samples = host(data)
         for i, sample in enumerate(samples):
             one = {name: found[i] for name, found in maps.items()}
             every, index = self._selected(sample, frames[i].frame_id)
-            parts = results[i].parts
-            raw = read_values(one, readings[i], parts.attributes, len(parts))
+            parts, reader = results[i].parts, self.reader(self.head, self.path, one)
+            labels = results[i].detections.labels.to(readings[i][0].detections.device)
+            raw = read_values(one, reader.again(readings[i], labels), parts.attributes, len(parts))
             yield effect_of(results[i].detections, every[index].to('cpu'), raw.cpu(), self.overlap)
+
+    @contextmanager
+    def _maps(self) -> Iterator[dict[str, Tensor]]:
+        """Keeps the head's outputs of one pass by their names, as a decomposition has them."""
+        maps: dict[str, Tensor] = {}
+
+        def keep(path: str, out: Any) -> None:
+            found = {
+                f'{path}.{name}' if name else path: each.detach().clone()
+                for name, each in tensors(out)
+            }
+            if not maps.keys().isdisjoint(found):
+                raise InputError(f'{path!r} ran more than once in a pass: expected one run.')
+            maps.update(found)
+
+        def keep_state(*_: Any) -> None:
+            state = self.reader.state(self.head)
+            maps.update({f'{self.path}.{name}': each.clone() for name, each in state.items()})
+
+        with ExitStack() as stack:
+            for path in (self.path, *self.layers):
+                hook = lambda _, __, out, path=path: keep(path, out)  # noqa: E731
+                module = self.model.get_submodule(path)
+                stack.callback(module.register_forward_hook(hook).remove)
+            stack.callback(self.head.register_forward_hook(keep_state).remove)
+            yield maps
 
 
 #: What of a hook's configuration is the decomposer's.
@@ -209,20 +262,3 @@ def effect_of(before: Detections, after: Detections, raw: Tensor, overlap: float
     scores = before.scores.new_zeros(len(before))
     scores[found] = after.scores[matches.indices[found]].to(scores.dtype)
     return Effect(found, scores, matches.overlaps, raw)
-
-
-@contextmanager
-def _maps_of(path: str, head: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Keeps the head's outputs of one pass by their names, as a decomposition has them."""
-    maps: dict[str, Tensor] = {}
-
-    def keep(_: nn.Module, __: Any, out: Any) -> None:
-        if maps:
-            raise InputError(f'The head {path!r} ran more than once in a pass: expected one run.')
-        maps.update({f'{path}.{name}': each.detach().clone() for name, each in tensors(out)})
-
-    handle = head.register_forward_hook(keep)
-    try:
-        yield maps
-    finally:
-        handle.remove()
