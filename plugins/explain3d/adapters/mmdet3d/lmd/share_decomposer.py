@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from ....core.errors import InputError, UnknownNameError
-from ....core.matching import match
+from ....core.errors import UnknownNameError
 from ....core.structures import Detections
 from ....lmd import Decomposition, Output, Rules
 from ....lmd.detections import Effect, Reading, SensorShares, read_out, read_values
 from ....lmd.frame import frame_of
-from ....lmd.nested import tensors
 from ...common.frame_explainer import package_versions, weights_digest
+from ...common.shares import effect_of, kept_outputs
 from ..detector import head_of
 from ..frame_explainer import PACKAGES
 from ..frames import detections_of
@@ -214,51 +213,19 @@ class ShareDecomposer:
 
     @contextmanager
     def _maps(self) -> Iterator[dict[str, Tensor]]:
-        """Keeps the head's outputs of one pass by their names, as a decomposition has them."""
-        maps: dict[str, Tensor] = {}
-
-        def keep(path: str, out: Any) -> None:
-            found = {
-                f'{path}.{name}' if name else path: each.detach().clone()
-                for name, each in tensors(out)
-            }
-            if not maps.keys().isdisjoint(found):
-                raise InputError(f'{path!r} ran more than once in a pass: expected one run.')
-            maps.update(found)
+        """Keeps what is read of the head's outputs of one pass."""
 
         def keep_state(*_: Any) -> None:
             state = self.reader.state(self.head)
             maps.update({f'{self.path}.{name}': each.clone() for name, each in state.items()})
 
-        with ExitStack() as stack:
-            for path in (self.path, *self.layers):
-                hook = lambda _, __, out, path=path: keep(path, out)  # noqa: E731
-                module = self.model.get_submodule(path)
-                stack.callback(module.register_forward_hook(hook).remove)
-            stack.callback(self.head.register_forward_hook(keep_state).remove)
-            yield maps
+        handle = self.head.register_forward_hook(keep_state)
+        try:
+            with kept_outputs(self.model, (self.path, *self.layers)) as maps:
+                yield maps
+        finally:
+            handle.remove()
 
 
 #: What of a hook's configuration is the decomposer's.
 SHARE_SETTINGS = tuple(inspect.signature(ShareDecomposer).parameters)[1:]
-
-
-def effect_of(before: Detections, after: Detections, raw: Tensor, overlap: float) -> Effect:
-    """Returns what became of K detections.
-
-    Args:
-        before: The K detections.
-        after: Those of the run without a sensor.
-        raw: (K, A) raw attributes at the places of the K detections in that run.
-        overlap: In the bird's-eye view, above which a box of the same class is the same one.
-    """
-    names = [
-        f'class {i}' for i in range(1 + max([0, *before.labels.tolist(), *after.labels.tolist()]))
-    ]
-    # Numbers tell classes apart where their names are not known.
-    before, after = (replace(each, class_names=tuple(names)) for each in (before, after))
-    matches = match(before, after, overlap, 'bev')
-    found = matches.true_positives
-    scores = before.scores.new_zeros(len(before))
-    scores[found] = after.scores[matches.indices[found]].to(scores.dtype)
-    return Effect(found, scores, matches.overlaps, raw)
