@@ -16,14 +16,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import resource
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bevfusion_report import checked, normalise, timed, write
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.config import Config
@@ -34,8 +32,6 @@ from torch import nn
 
 from explain3d.adapters.mmdet3d.lmd.batch import copied
 from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer
-from explain3d.lmd import LayerReport
-from explain3d.lmd.detections import DetectionParts
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,23 +60,6 @@ def build(config: Config, checkpoint: str | None, device: str) -> nn.Module:
     return model.to(device).eval()
 
 
-def normalise(model: nn.Module, batch: dict[str, Any]) -> None:
-    """Gives batch normalisations this frame's statistics, and random shifts.
-
-    Random weights without them shrink what goes through, until only constants are left.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-        norm.train()
-        nn.init.normal_(norm.bias, 0, 0.1)
-    model.test_step(copied(batch))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
-
-
 def batch_of(config: Config, folder: Path) -> dict[str, Any]:
     """Returns the keyframe as a batch of one, by the configuration's own test pipeline."""
     sensors = json.loads((folder / 'calib.json').read_text())['sensors']
@@ -102,45 +81,6 @@ def batch_of(config: Config, folder: Path) -> dict[str, Any]:
     return pseudo_collate([Compose(config.test_pipeline)(info)])
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """Returns what the work gives, its seconds, and the largest memory of the process so far."""
-    start, cpu = time.perf_counter(), time.process_time()
-    found = work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return found, dict(seconds=seconds, cpu_seconds=cpu, peak_gb=peak)
-
-
-def stages(layers: list[LayerReport]) -> dict[str, dict[str, Any]]:
-    """Sums up the layers by the first two parts of their module's path, in their order."""
-    found: dict[str, list[LayerReport]] = {}
-    for layer in layers:
-        found.setdefault('.'.join(layer.module.split('.')[:2]), []).append(layer)
-    return {
-        stage: dict(
-            tensors=len(each), residual=max(layer.residual for layer in each),
-            shares=each[-1].shares,
-        )
-        for stage, each in found.items()
-    }  # fmt: skip
-
-
-def table_of(parts: DetectionParts) -> dict[str, dict[str, float]]:
-    """Returns each attribute's residual over the boxes and its components' mean shares."""
-    found = {}
-    for column, attribute in enumerate(parts.attributes):
-        one = DetectionParts(
-            (attribute,), parts.names, parts.value[:, [column]], parts.parts[:, :, [column]]
-        )
-        shares = one.shares(attribute).nanmean(0).tolist()
-        found[attribute] = dict(
-            residual=one.conservation_error(), **dict(zip(parts.names, shares, strict=True))
-        )
-    return found
-
-
 def main() -> None:
     """Runs and prints."""
     args = parse_args()
@@ -151,32 +91,23 @@ def main() -> None:
     batch = batch_of(config, args.keyframe)
     result: dict[str, Any] = dict(level=args.level, threads=torch.get_num_threads())
     result['points'] = len(batch['inputs']['points'][0])
-    with torch.no_grad():
-        if args.checkpoint is None:
-            normalise(model, batch)
-        plain, result['plain'] = timed(lambda: model.test_step(copied(batch)))
+    if args.checkpoint is None:
+        normalise(model, lambda: model.test_step(copied(batch)))
+    plain, result['plain'] = timed(lambda: model.test_step(copied(batch)))
     print('plain', result['plain'], flush=True)
     for mode in args.modes:
         decomposer = ShareDecomposer(
             model, args.level, mode=mode, blank=(), score_thr=args.score_thr
         )
-        with torch.no_grad(), decomposer.run() as run:
+        with decomposer.run() as run:
             samples, result[mode] = timed(lambda: model.test_step(copied(batch)))
         (shares,), _ = decomposer.read(run, samples, decomposer.frames(batch))
         before, after = (s[0].pred_instances_3d.bboxes_3d.tensor for s in (plain, samples))
-        result[mode]['boxes_unchanged'] = bool(torch.equal(before, after))
-        result[mode]['boxes'] = len(shares.parts)
+        result[mode] |= dict(boxes=len(shares.parts), boxes_unchanged=torch.equal(before, after))
         print(mode, result[mode], flush=True)
         if mode == 'check':
-            result['stages'], result['tensors'] = stages(run.layers), len(run.layers)
-            result['residual'], result['attributes'] = run.residual, table_of(shares.parts)
-            for name in ('stages', 'attributes'):
-                print(f'\n{name}')
-                for key, row in result[name].items():
-                    print(f'{key:36s}', row)
-            print(f'largest residual of {len(run.layers)} tensors: {run.residual:.2g}')
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2))
+            result |= checked(run, shares.parts)
+    write(args.json, result)
 
 
 if __name__ == '__main__':

@@ -115,7 +115,7 @@ class ShareDecomposer:
             NotApplicableError: If the pass does not reach a seed.
         """
         with torch.no_grad(), forgotten(self.model):
-            with self._predictions() as kept, self.run() as run:
+            with self.predictions() as kept, self.run() as run:
                 predicted = self.model(dict(batch))[0]
             results, readings = self.read(run, kept, predicted, batch)
             for name in self.blank:
@@ -167,7 +167,7 @@ class ShareDecomposer:
         return results, readings
 
     @contextmanager
-    def _predictions(self) -> Iterator[dict[str, Tensor]]:
+    def predictions(self) -> Iterator[dict[str, Tensor]]:
         """Keeps the head's outputs of one pass, whose decoding may work in place."""
         kept: dict[str, Tensor] = {}
         decode = self.head.get_bboxes
@@ -211,7 +211,7 @@ class ShareDecomposer:
         readings: Sequence[Sequence[Reading]],
     ) -> Iterator[Effect]:
         paths = (_HEAT, _PREDICTIONS, _QUERIES)
-        with self._predictions() as kept, kept_outputs(self.model, paths) as found:
+        with self.predictions() as kept, kept_outputs(self.model, paths) as found:
             predicted = self.model(dict(batch))[0]
         for i, (result, places) in enumerate(zip(results, readings, strict=True)):
             maps = self._maps(kept, {name: value[i] for name, value in found.items()}, i)
