@@ -35,6 +35,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--edges', nargs='+', type=float, default=[0, 20, 40], help='where ranges begin, metres'
     )
+    parser.add_argument(
+        '--tags', help='file of tags of frames and objects, as tools/make_tags.py makes it'
+    )
     parser.add_argument('--pictures', action='store_true', help='draw each frame from above')
     parser.add_argument('--threads', type=int, help='threads of torch in each process')
     parser.add_argument('--out-dir', help='default: {work_dir}/sensor_report')
@@ -53,7 +56,7 @@ def build_config(args: argparse.Namespace) -> Config:
     hook['results'] = {**results, **hook.get('results', {}), 'dir': results['dir']}
     config.custom_hooks = [hook]
     config.test_evaluator = dict(
-        type='explain3d.SensorShareMetric', edges=args.edges, dir=str(folder)
+        type='explain3d.SensorShareMetric', edges=args.edges, tags=args.tags, dir=str(folder)
     )
     if args.frames is not None:
         config.test_dataloader.dataset.indices = args.frames

@@ -78,16 +78,17 @@ def json_text(table: SensorTable) -> str:
 
 
 def figures(table: SensorTable) -> dict[str, float]:
-    """Returns an evaluator's scalars: those of all boxes, and of each class over all ranges."""
+    """Returns an evaluator's scalars: those of all boxes, of each class and each tag."""
     found: dict[str, float] = {}
     for group in table.groups:
         if group.range != (0.0, math.inf):
             continue
         flat = _flat(group)
+        name = group.category if group.tag is None else '='.join(group.tag)
         found |= {
-            f'{group.category}/{key}': value
+            f'{name}/{key}': value
             for key, value in flat.items()
-            if key not in ('class', 'from', 'to')
+            if key not in ('class', 'from', 'to', 'tag')
         }
     return found
 
@@ -95,6 +96,7 @@ def figures(table: SensorTable) -> dict[str, float]:
 def _flat(group: Group) -> dict[str, Any]:
     row: dict[str, Any] = {
         'class': group.category, 'from': group.range[0], 'to': group.range[1],
+        'tag': '' if group.tag is None else '='.join(group.tag),
         'boxes': group.boxes, 'logit': group.logit,
     }  # fmt: skip
     kinds = {

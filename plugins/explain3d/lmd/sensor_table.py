@@ -1,16 +1,17 @@
-"""Sensor shares of many detections as a table: by class and range, and what blanking does."""
+"""Sensor shares of many detections as a table: by class, range and tag, and what blanking does."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import InputError
 from .detections import LOGIT, SensorShares
+from .tags import FrameTags
 
 ALL = 'all'
 #: Fewer detections have no correlation.
@@ -33,6 +34,7 @@ class BoxShares:
         lost: For each sensor that was blanked, whether no box was found any more.
         drops: Likewise, the logit minus that at the same place without the sensor; NaN if there is
             none at that place.
+        tags: Those of the frame and of the object that it is on.
     """
 
     frame: str
@@ -45,11 +47,12 @@ class BoxShares:
     shares: Mapping[str, Sequence[float]]
     lost: Mapping[str, bool]
     drops: Mapping[str, float]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Mean figures of the detections of one class in one range; NaN where nothing defines them.
+    """Mean figures of the detections of a class, range and tag; NaN where nothing defines them.
 
     Attributes:
         category: The class, or 'all'.
@@ -62,6 +65,7 @@ class Group:
         drops: Likewise, the mean drop of the logit where it is defined.
         share_effect: Likewise, Pearson correlation over the detections of share and drop.
         part_effect: Likewise, of signed part and drop.
+        tag: (name, value) that all of them have; None: whatever they have.
     """
 
     category: str
@@ -74,10 +78,15 @@ class Group:
     drops: Mapping[str, float]
     share_effect: Mapping[str, float]
     part_effect: Mapping[str, float]
+    tag: tuple[str, str] | None = None
 
     @property
     def title(self) -> str:
-        """The class and the range, in words."""
+        """The class, the range and the tag, in words."""
+        tag = '' if self.tag is None else f', {self.tag[0]} {self.tag[1]}'
+        return self._where() + tag
+
+    def _where(self) -> str:
         low, high = self.range
         name = 'all' if self.category == ALL else self.category
         if math.isinf(high):
@@ -91,7 +100,8 @@ class SensorTable:
 
     Attributes:
         names: The M modalities, then 'bias'.
-        groups: All detections, then by range, then by class, then by both; no empty ones.
+        groups: All detections, then by range, then by class, then by both, then by tag; no empty
+            ones.
         attributes: Mean share of each component in each raw attribute, over all detections.
         protocol: What decided the figures, as plain data.
     """
@@ -102,8 +112,17 @@ class SensorTable:
     protocol: Mapping[str, Any]
 
 
-def boxes_of(frame: SensorShares) -> list[BoxShares]:
-    """Returns the detections of a frame as the table counts them."""
+def boxes_of(
+    frame: SensorShares, tags: FrameTags | None = None, overlap: float = 0.1
+) -> list[BoxShares]:
+    """Returns the detections of a frame as the table counts them.
+
+    Args:
+        frame: The frame.
+        tags: What is known of it and of its objects.
+        overlap: As in ``FrameTags.of``.
+    """
+    each_tags = (tags or FrameTags()).of(frame.detections.boxes, overlap)
     parts, names = frame.parts, frame.detections.names()
     shares = {attribute: parts.shares(attribute).tolist() for attribute in parts.attributes}
     logits, each = parts.of_value(LOGIT).tolist(), parts[LOGIT].tolist()
@@ -122,6 +141,7 @@ def boxes_of(frame: SensorShares) -> list[BoxShares]:
             drops={
                 sensor: logits[k] - float(e.raw[k, column]) for sensor, e in frame.effects.items()
             },
+            tags=each_tags[k],
         )
         for k in range(len(parts))
     ]
@@ -153,7 +173,8 @@ def table_of(
     wanted = [(ALL, whole), *((ALL, r) for r in ranges if r != whole)]
     for category in categories:
         wanted += [(category, whole), *((category, r) for r in ranges if r != whole)]
-    groups = (_group(boxes, category, limits) for category, limits in wanted)
+    groups = [_group(boxes, category, limits) for category, limits in wanted]
+    groups += [_group(boxes, ALL, whole, tag) for tag in _tags_of(boxes)]
     names = tuple(boxes[0].parts)
     attributes = {
         attribute: dict(zip(names, _mean([b.shares[attribute] for b in boxes]), strict=True))
@@ -163,11 +184,23 @@ def table_of(
     return SensorTable(names, found, attributes, dict(protocol or {}))
 
 
-def _group(boxes: Sequence[BoxShares], category: str, limits: tuple[float, float]) -> Group | None:
+def _tags_of(boxes: Sequence[BoxShares]) -> list[tuple[str, str]]:
+    """All (name, value), in the order of the alphabet."""
+    return sorted({tag for box in boxes for tag in box.tags.items()})
+
+
+def _group(
+    boxes: Sequence[BoxShares],
+    category: str,
+    limits: tuple[float, float],
+    tag: tuple[str, str] | None = None,
+) -> Group | None:
     chosen = [
         box
         for box in boxes
-        if category in (ALL, box.category) and limits[0] <= box.distance < limits[1]
+        if category in (ALL, box.category)
+        and limits[0] <= box.distance < limits[1]
+        and (tag is None or box.tags.get(tag[0]) == tag[1])
     ]
     if not chosen:
         return None
@@ -187,6 +220,7 @@ def _group(boxes: Sequence[BoxShares], category: str, limits: tuple[float, float
         drops={s: _mean(drops[s][:, None])[0] for s in sensors},
         share_effect={s: correlation(shares[:, columns[s]], drops[s]) for s in sensors},
         part_effect={s: correlation(parts[:, columns[s]], drops[s]) for s in sensors},
+        tag=tag,
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mmdet3d.evaluation.functional.kitti_utils.eval import clean_data
+from mmdet3d.evaluation.functional.kitti_utils import eval as kitti_eval
 from mmdet3d.evaluation.metrics import KittiMetric
 from mmengine.logging import MMLogger, print_log
 
 from explain3d.core.errors import InputError
 from explain3d.registry import METRICS
 
+from .compiled import keep_compiled
 from .kitti_counts import CountProtocol, count_kitti
 from .kitti_iou import cpu_rotate_iou
 
@@ -49,6 +50,7 @@ class KittiMetricCPU(KittiMetric):
         self, *args: Any, counts: dict | Sequence[dict] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        keep_compiled(kitti_eval)
         counts = [counts] if isinstance(counts, dict) else counts or ()
         self.counts = [CountProtocol(**protocol) for protocol in counts]
 
@@ -132,7 +134,9 @@ def _bounds(gt_annos: list[dict], classes: Sequence[str]) -> list[str]:
             continue
         for level, difficulty in enumerate(_DIFFICULTIES):
             index = _AP_CLASSES.index(name.lower())
-            objects = sum(clean_data(anno, nothing, index, level)[0] for anno in gt_annos)
+            objects = sum(
+                kitti_eval.clean_data(anno, nothing, index, level)[0] for anno in gt_annos
+            )
             if objects < _SAMPLES:
                 r11, r40 = ap_bounds(objects)
                 lines.append(

@@ -1,7 +1,10 @@
 """The whole way from a nuScenes-format data set to packed samples, against the devkit."""
 
+from pathlib import PurePosixPath
+
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('mmdet3d')
 pytest.importorskip('nuscenes')
@@ -126,3 +129,46 @@ def test_training_and_test_see_the_same_and_blanks_pass_through(bev_nuscenes, sa
 def test_stock_info_files_are_refused(bev_nuscenes):
     with pytest.raises(InputError, match='run tools/add_bev_infos.py'):
         build(bev_nuscenes, ann_file='nuscenes_infos_train.pkl')
+
+
+def test_tags_stand_on_the_boxes_that_mmdetection3d_reads(bev_nuscenes, tables, monkeypatch):
+    from explain3d.adapters.mmdet3d.bev.tags import make_nuscenes_tags, scene_tags
+    from explain3d.lmd.tags import read_tags
+
+    path = make_nuscenes_tags(bev_nuscenes, 'nuscenes_infos_train.pkl')
+    assert path == bev_nuscenes / 'nuscenes_infos_train_tags.json'
+    found = read_tags(path)
+    dataset = DATASETS.build(
+        dict(
+            type='mmdet3d.NuScenesDataset',
+            data_root=str(bev_nuscenes),
+            ann_file='nuscenes_infos_train.pkl',
+            data_prefix=dict(pts='', sweeps=''),
+            pipeline=[],
+        )
+    )
+    levels = {level['level'] for level in tables.visibility}
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        stem = PurePosixPath(info['lidar_points']['lidar_path']).stem
+        truth = info['ann_info']['gt_bboxes_3d']
+        centres = truth.gravity_center.double()
+        boxes = torch.cat([centres, truth.tensor[:, 3:7].double()], 1)
+        assert len(boxes) > 2
+        tags = found[stem].of(boxes, overlap=0.95)
+        assert all(each['visibility'] in levels for each in tags)
+    # All of these scenes are alike: neither weather nor time tells anything.
+    assert set(found[stem].tags) == set()
+    scenes = [dict(s, token=str(i)) for i, s in enumerate(tables.scene * 2)]
+    scenes[0]['description'] = 'Night, after Rain'
+    monkeypatch.setattr(tables, 'scene', scenes)
+    tagged = scene_tags(tables)
+    assert tagged['0'] == dict(weather='rain', time='night')
+    assert tagged['1'] == dict(weather='dry', time='day')
+
+
+def test_tags_need_an_info_file(bev_nuscenes):
+    from explain3d.adapters.mmdet3d.bev.tags import make_nuscenes_tags
+
+    with pytest.raises(InputError, match='create_data.py nuscenes'):
+        make_nuscenes_tags(bev_nuscenes, 'nowhere.pkl')

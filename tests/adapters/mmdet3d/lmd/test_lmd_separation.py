@@ -312,6 +312,22 @@ def test_sets_that_are_too_small_or_too_short(settings):
         runner.test()
 
 
+def test_rows_choose_among_the_rule_sets(settings):
+    rules = {'identity, a': {}, 'none (b)': SEPARATE, 'ratio, a': dict(bias_split='ratio')}
+    runner = Runner.from_cfg(settings('a'))
+    loop = runner.cfg.test_cfg
+
+    def chosen(rows):
+        loop.rules, loop.rows = rules, rows
+        return list(runner.build_test_loop(loop).settings['rules'])
+
+    assert chosen(['ratio, a', 'identity*']) == ['identity, a', 'ratio, a']
+    assert chosen(['*(*)']) == ['none (b)']
+    assert chosen(None) == list(rules)
+    with pytest.raises(UnknownNameError, match=r"rows: .*'c\*'.*identity, a"):
+        chosen(['identity*', 'c*'])
+
+
 class Killed(Exception):
     pass
 

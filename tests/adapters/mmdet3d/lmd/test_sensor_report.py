@@ -20,6 +20,7 @@ from explain3d.adapters.mmdet3d.lmd import SensorShareHook, SensorShareMetric
 from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer
 from explain3d.core.errors import InputError, UnknownNameError
 from explain3d.core.results import ResultStore
+from explain3d.lmd.tags import FrameTags, write_tags
 from explain3d.locations import config_path
 from tests.models import fusion_cases as cases
 
@@ -123,8 +124,10 @@ def test_the_command_writes_the_report_in_all_forms(tmp_path, checkpoint, capsys
     spec.loader.exec_module(tool)
     config = config_of(tmp_path / 'work', 'nowhere.pth', sensor_report=dict(score_thr=0.3))
     config.dump(tmp_path / 'config.py')
+    write_tags(tmp_path / 'tags.json', {'t1': FrameTags({'weather': 'rain'})})
     figures = tool.main(
         [str(tmp_path / 'config.py'), str(checkpoint), '--frames', '2', '--blank', 'lidar',
+         '--tags', str(tmp_path / 'tags.json'),
          '--pictures', '--edges', '0', '8', '--out-dir', str(tmp_path / 'out')]
     )  # fmt: skip
     assert {p.name for p in (tmp_path / 'out').iterdir()} == {
@@ -138,6 +141,8 @@ def test_the_command_writes_the_report_in_all_forms(tmp_path, checkpoint, capsys
     assert 'blanking camera' not in text
     assert 'Protocol: frames 2, ' in text
     assert 'score_thr 0.3' in text
+    assert 'frames with tags 1' in text
+    assert 0 < figures['sensors/weather=rain/boxes'] < figures['sensors/all/boxes']
     content = json.loads((tmp_path / 'out/report.json').read_text())
     assert content['names'] == ['camera', 'lidar', 'bias']
     everything = content['groups'][0]
@@ -151,6 +156,16 @@ def test_an_evaluator_without_a_hook_and_without_boxes():
     with pytest.raises(InputError, match='add an explain3d.SensorShareHook'):
         metric.process({}, [dict()])
     assert metric.compute_metrics([dict(frame='a', boxes=[], settings={})]) == {'all/boxes': 0}
+
+
+def test_tags_of_another_split_are_refused(tmp_path, checkpoint):
+    write_tags(tmp_path / 'tags.json', {'elsewhere': FrameTags({'weather': 'rain'})})
+    config = config_of(tmp_path / 'run', checkpoint, custom_hooks=[HOOK | dict(blank=[])])
+    config.test_evaluator.append(
+        dict(type='explain3d.SensorShareMetric', tags=str(tmp_path / 'tags.json'))
+    )
+    with pytest.raises(InputError, match="such as 't0', received those of others.*'elsewhere'"):
+        Runner.from_cfg(config).test()
 
 
 def test_unknown_settings_are_refused():

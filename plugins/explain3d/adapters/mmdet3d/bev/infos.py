@@ -99,7 +99,7 @@ def sample_additions(nusc: NuScenes, token: str, sweeps: int) -> dict:
     """Returns ``radars``, ``vehicles`` and ``scene`` of one sample, see the module."""
     sample = nusc.get('sample', token)
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
-    global2ego = rigid_inverse(_pose(nusc.get('ego_pose', lidar['ego_pose_token'])))
+    global2ego = rigid_inverse(pose_of(nusc.get('ego_pose', lidar['ego_pose_token'])))
     radars = {}
     for name in RADARS:
         records = list(_sweeps(nusc, sample['data'][name], sweeps))
@@ -120,7 +120,7 @@ def sample_additions(nusc: NuScenes, token: str, sweeps: int) -> dict:
 def _vehicles(nusc: NuScenes, tokens: list[str], global2ego: np.ndarray) -> dict:
     found = [nusc.get('sample_annotation', token) for token in tokens]
     found = [a for a in found if a['category_name'].startswith('vehicle.')]
-    poses = [global2ego @ _pose(a) for a in found]
+    poses = [global2ego @ pose_of(a) for a in found]
     # nuScenes has width, length, height.
     sizes = [[a['size'][1], a['size'][0], a['size'][2]] for a in found]
     return dict(
@@ -145,10 +145,10 @@ def _sweeps(nusc: NuScenes, token: str, number: int) -> Iterator[dict]:
 
 def _sensor2global(nusc: NuScenes, record: dict) -> np.ndarray:
     sensor = nusc.get('calibrated_sensor', record['calibrated_sensor_token'])
-    return _pose(nusc.get('ego_pose', record['ego_pose_token'])) @ _pose(sensor)
+    return pose_of(nusc.get('ego_pose', record['ego_pose_token'])) @ pose_of(sensor)
 
 
-def _pose(record: dict) -> np.ndarray:
+def pose_of(record: dict) -> np.ndarray:
     """The 4 x 4 matrix of a record with a translation and a quaternion (w, x, y, z)."""
     w, x, y, z = np.asarray(record['rotation'], np.float64) / np.linalg.norm(record['rotation'])
     matrix = np.eye(4)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader, Dataset
 
-from ....core.errors import InputError
+from ....core.errors import InputError, UnknownNameError
 from ....metrics.moments import SampleAccumulator
 from ....metrics.separation import PAPER_SHIFTS, Pairing
 from ....registry import LOOPS
@@ -46,6 +47,7 @@ class SeparationTestLoop(BaseLoop):
         dataloader: Its test data loader; batch size and sampler are this loop's own.
         evaluator: Its test evaluator.
         rules: Rule sets by name, see ``lmd.Rules``.
+        rows: Names or patterns (as in ``fnmatch``) of the rule sets to measure; None: all.
         modes: 'relinearized', 'frozen' or both.
         blanked: Whether blanked input stands in the table, see ``SeparationTest``.
         stride: Distance of partners; None: the paper's 500 of 6019 samples, scaled.
@@ -66,7 +68,7 @@ class SeparationTestLoop(BaseLoop):
     Raises:
         ResultFileError: If that folder cannot be written to.
         InputError: If there are fewer than two samples.
-        UnknownNameError: If a rule, mode or module is unknown.
+        UnknownNameError: If a rule, mode or module is unknown, or none is named as ``rows`` says.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class SeparationTestLoop(BaseLoop):
         dataloader: DataLoader | dict,
         evaluator: Evaluator | dict | list,
         rules: Mapping[str, Mapping[str, Any]],
+        rows: Sequence[str] | None = None,
         modes: Sequence[str] = MODES,
         blanked: bool = True,
         stride: int | None = None,
@@ -97,7 +100,7 @@ class SeparationTestLoop(BaseLoop):
         self.evaluator = evaluator
         self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
         self.settings = dict(
-            rules=rules, modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
+            rules=_named(rules, rows), modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
             sensors=sensors, memoize=memoize, once=once, channel=channel,
         )  # fmt: skip
         count = len(self.dataloader.dataset)
@@ -265,6 +268,19 @@ def _annotations(dataset: Any) -> str | None:
     if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
         return None
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _named(rules: Mapping[str, Any], rows: Sequence[str] | None) -> dict[str, Any]:
+    """The rule sets that ``rows`` asks for, in their own order."""
+    if rows is None:
+        return dict(rules)
+    for row in rows:
+        if not any(fnmatchcase(name, row) for name in rules):
+            raise UnknownNameError(
+                f'rows: no rule set is named as {row!r}; expected one of {list(rules)}, or a '
+                "pattern of them such as '*identity-ratio'."
+            )
+    return {n: rule for n, rule in rules.items() if any(fnmatchcase(n, row) for row in rows)}
 
 
 def _as_it_is(value: Any) -> Any:

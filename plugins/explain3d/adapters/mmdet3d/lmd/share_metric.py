@@ -16,23 +16,30 @@ from ....core.results import atomic_write
 from ....lmd import Seed
 from ....lmd.sensor_report import csv_text, figures, json_text, markdown
 from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
+from ....lmd.tags import read_tags
 from ....registry import METRICS
 from .share_hook import SHARES
 
 
 @METRICS.register_module()
 class SensorShareMetric(BaseMetric):
-    """Sums up the sensor shares of a test run by class and range; needs a ``SensorShareHook``.
+    """Sums up the sensor shares of a test run by class, range and tag, with a ``SensorShareHook``.
 
     The table says for each group of boxes what part of the evidence each sensor is, what blanking
     a sensor does to the boxes, and how the two correlate.
 
     Args:
         edges: Where ranges begin, metres; the last has no end.
+        tags: A file of tags of frames and objects (``explain3d.lmd.tags``); its groups stand in
+            the report, too. A detection is on the annotated object that it overlaps most in the
+            bird's-eye view, by more than the hook's ``overlap``.
         dir: Folder for ``report.md``, ``report.csv``, ``report.json`` and ``report.png``; None:
             nothing is written.
         collect_device: As in ``BaseMetric``.
         prefix: As in ``BaseMetric``.
+
+    Raises:
+        InputError: If ``tags`` is no such file, or knows none of the run's frames.
 
     Examples:
         >>> test_evaluator = [dict(type='NuScenesMetric', ...),  # doctest: +SKIP
@@ -44,12 +51,14 @@ class SensorShareMetric(BaseMetric):
     def __init__(
         self,
         edges: Sequence[float] = (0, 20, 40),
+        tags: str | None = None,
         dir: str | None = None,  # noqa: A002 - a configuration's key
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.edges, self.dir = tuple(edges), dir
+        self.tags = {} if tags is None else read_tags(tags)
         self.table: SensorTable | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -67,8 +76,16 @@ class SensorShareMetric(BaseMetric):
                 )
             settings = {k: v for k, v in found.settings.items() if k in _PROTOCOL}
             settings['begins at'] = _beginnings(found.settings['seeds'])
-            boxes = [asdict(box) for box in boxes_of(found)]
-            self.results.append(dict(frame=found.frame_id, boxes=boxes, settings=settings))
+            tags = self.tags.get(found.frame_id)
+            boxes = [asdict(box) for box in boxes_of(found, tags, found.settings['overlap'])]
+            self.results.append(
+                dict(
+                    frame=found.frame_id,
+                    boxes=boxes,
+                    settings=settings,
+                    tagged=tags is not None,
+                )
+            )
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Summarises the boxes of all frames, logs the report and writes it.
@@ -86,11 +103,23 @@ class SensorShareMetric(BaseMetric):
             logger.warning('No detection has the score: there is nothing to report.')
             return {'all/boxes': 0}
         protocol = {'frames': len(frames), **next(iter(frames.values()))['settings']}
+        if self.tags:
+            protocol['frames with tags'] = self._tagged(frames)
         self.table = table_of(boxes, self.edges, protocol)
         logger.info(f'\n{markdown(self.table)}')
         if self.dir is not None and dist.is_main_process():
             write_report(self.table, Path(self.dir))
         return figures(self.table)
+
+    def _tagged(self, frames: dict[str, dict]) -> int:
+        tagged = sum(frame['tagged'] for frame in frames.values())
+        if not tagged:
+            raise InputError(
+                f'Expected tags of the frames of this run, such as {next(iter(frames))!r}, '
+                f'received those of others, such as {next(iter(self.tags))!r}: give the file of '
+                'this split.'
+            )
+        return tagged
 
 
 #: Settings that belong beside the figures.
