@@ -33,6 +33,15 @@ from torch import nn
 from explain3d.adapters.mmdet3d.lmd.batch import copied
 from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer
 
+#: The camera's branch, and two halves of the cloud from the voxels on, through the sparse encoder.
+POINTS = [
+    dict(module='fusion_layer', path='0.0', modality='camera'),
+    dict(
+        module='pts_voxel_layer', at='output', path='0', dim=-1, channel=0,
+        intervals=dict(behind=(None, 0.0), ahead=(0.0, None)),
+    ),
+]  # fmt: skip
+
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
@@ -40,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='of BEVFusion, with camera and LiDAR')
     parser.add_argument('keyframe', type=Path, help='folder of one keyframe')
     parser.add_argument('--checkpoint', help='default: random weights')
-    parser.add_argument('--level', default='sensors', choices=['sensors', 'branches'])
+    parser.add_argument('--level', default='sensors', choices=['sensors', 'branches', 'points'])
     parser.add_argument('--modes', nargs='*', default=['production', 'check'])
     parser.add_argument('--score-thr', type=float, default=0.1)
     parser.add_argument('--import', dest='modules', nargs='*', default=[], metavar='MODULE')
@@ -96,9 +105,8 @@ def main() -> None:
     plain, result['plain'] = timed(lambda: model.test_step(copied(batch)))
     print('plain', result['plain'], flush=True)
     for mode in args.modes:
-        decomposer = ShareDecomposer(
-            model, args.level, mode=mode, blank=(), score_thr=args.score_thr
-        )
+        seeds = POINTS if args.level == 'points' else args.level
+        decomposer = ShareDecomposer(model, seeds, mode=mode, blank=(), score_thr=args.score_thr)
         with decomposer.run() as run:
             samples, result[mode] = timed(lambda: model.test_step(copied(batch)))
         (shares,), _ = decomposer.read(run, samples, decomposer.frames(batch))

@@ -235,3 +235,29 @@ def test_a_sum_inside_the_kernel_is_refused():
     model.layer = layer
     with pytest.raises(NotApplicableError, match='adds another tensor'):
         decompose(model, *features(), seeds=SEEDS)
+
+
+def test_the_copy_that_mmcv_carries():
+    """Its kernels need CUDA but for a kernel of one voxel; its tensors cannot replace features."""
+    ops = pytest.importorskip('mmcv.ops')
+
+    class Old(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = ops.SubMConv3d(CHANNELS, 4, 1)
+
+        def forward(self, a, b):
+            return self.layer(ops.SparseConvTensor(a + b + OFFSET, voxels(), SIZE, 2)).dense()
+
+    model = Old().double().eval().requires_grad_(False)
+    args = features()
+    seeds = [Seed('layer', path='0.features', split=dict(front=1, top=2))]
+    run = decompose(model, *args, seeds=seeds, mode='check')
+    assert run.residual < TOLERANCE[torch.float64]
+    matrix, rows = model.layer.weight.view(CHANNELS, 4), sum(args) + OFFSET
+    expected = torch.zeros(2, *SIZE, 4, dtype=torch.float64)
+    expected[tuple(voxels().long().T)] = rows[:, :1] @ matrix[:1]
+    torch.testing.assert_close(
+        run.outputs['']['front'], expected.movedim(-1, 1), rtol=0, atol=1e-12
+    )
