@@ -12,7 +12,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, init_default_scope
 
 ROOT = Path(__file__).parents[1] / 'configs'
-CONFIGS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('[!_]*/*.py'))
+#: Without those on top of a configuration that others have.
+CONFIGS = sorted(
+    str(p.relative_to(ROOT))
+    for p in ROOT.glob('[!_]*/*.py')
+    if '$BEVFUSION_CONFIG' not in p.read_text()
+)
 BENCHMARKS = [name for name in CONFIGS if name.startswith('benchmark/')]
 EXPLAINING = [n for n in CONFIGS if n.startswith(('ffam/', 'contribution/')) or '/ffam_' in n]
 

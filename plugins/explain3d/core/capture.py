@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy as shallow_copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,25 @@ from .errors import NotApplicableError
 def is_sparse(value: Any) -> bool:
     """Whether ``value`` is a sparse tensor as spconv 2 has them."""
     return all(hasattr(value, a) for a in ('features', 'indices', 'spatial_shape', 'batch_size'))
+
+
+def is_sparse_convolution(module: nn.Module) -> bool:
+    """Whether ``module`` is a sparse convolution of spconv, or of the copy that mmcv carries."""
+    return all(hasattr(module, name) for name in ('subm', 'inverse', 'transposed', 'indice_key'))
+
+
+def with_features(sparse: Any, features: Tensor) -> Any:
+    """Returns a copy of a sparse tensor with other features at the same voxels.
+
+    Args:
+        sparse: As spconv has them, or the older ones that mmcv carries.
+        features: (N, C).
+    """
+    if hasattr(sparse, 'replace_feature'):
+        return sparse.replace_feature(features)
+    copy = shallow_copy(sparse)
+    copy.features = features
+    return copy
 
 
 def sole_tensor(output: Any, name: str) -> Tensor | Any:
@@ -128,7 +148,7 @@ def leaf_at(
         if is_sparse(old):
             # A copy: VoxelNeXt's backbone multiplies indices in place later on.
             leaf.indices, leaf.spatial_shape = old.indices.clone(), tuple(old.spatial_shape)
-            return exchange(output, old, old.replace_feature(copy))
+            return exchange(output, old, with_features(old, copy))
         return exchange(output, old, copy)
 
     handle = module.register_forward_hook(replace)

@@ -4,7 +4,7 @@ from .call import Call
 from .components import BIAS, Components
 from .decomposition import Decomposition, Output, decompose_module
 from .frozen import FrozenRecord
-from .registry import forms, module_rule, rule
+from .registry import forms, method_rule, module_rule, named, rule
 from .report import LayerReport
 from .rows import Rows
 from .seeds import Seed
@@ -23,6 +23,8 @@ __all__ = [
     'Seed',
     'decompose_module',
     'forms',
+    'method_rule',
     'module_rule',
+    'named',
     'rule',
 ]

@@ -20,10 +20,10 @@ from .dispatch import unknown
 from .frozen import FrozenRecord, RecordedOperation, describe, replayed
 from .nested import exchange_at, exchanged, named_arguments, tensors
 from .paths import paths_of
-from .registry import module_rule_of
+from .registry import method_rules_of, module_rule_of
 from .report import LayerReport, Measured, measure
 from .rows import Rows
-from .seeds import Seed
+from .seeds import Seed, entries_by_value, slices_of
 from .settings import Rules, check_modalities
 from .twin import Carried, Twin, plain
 
@@ -137,8 +137,12 @@ class Decomposition:
         self._start()
         with ExitStack() as hooks:
             for module in self.model.modules():
-                if not isinstance(module, torch.jit.ScriptModule):
-                    hooks.enter_context(overridden(module, 'forward', self._wrapped(module)))
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue
+                hooks.enter_context(overridden(module, 'forward', self._wrapped(module)))
+                for name, rule in method_rules_of(module):
+                    method = self._wrapped_method(module, getattr(module, name), rule)
+                    hooks.enter_context(overridden(module, name, method))
             hooks.callback(self._release)
             self._hooks = hooks.pop_all()
         self.is_active = True
@@ -210,6 +214,18 @@ class Decomposition:
 
         return wrapper
 
+    def _wrapped_method(self, module: nn.Module, method: Callable, rule: Callable) -> Callable:
+        path = self._paths[id(module)]
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            carried = _carried(args, kwargs) if self.is_active else []
+            if not carried:
+                return method(*args, **kwargs)
+            with self._within(path), self._calling(module, method, args, kwargs, carried) as call:
+                return rule(call, module, *args, **kwargs)
+
+        return wrapper
+
     def _forward_pass(self, forward: Callable, args: tuple, kwargs: dict) -> Any:
         self._start()
         try:
@@ -255,14 +271,23 @@ class Decomposition:
             return out
         if not constant and getattr(rule, 'of_forward', False):
             return rule(self, forward, module, args, kwargs)
-        grad = torch.is_grad_enabled()
-        with torch._C.DisableTorchFunctionSubclass(), torch.set_grad_enabled(self.differentiable):
-            call = Call(self, forward, args, kwargs, carried, type(module).__name__)
-            call._grad = grad
+        with self._calling(module, forward, args, kwargs, carried) as call:
             if not constant:
                 return rule(call, module, *args, **kwargs)
-            out = exchanged(call.plain(), lambda _, tensor: plain(tensor))
+            args, kwargs = exchanged((args, kwargs), lambda _, tensor: plain(tensor))
+            out = call.plain(*args, **kwargs)
             return exchanged(out, lambda where, tensor: self._as_constant(call, where, tensor))
+
+    @contextmanager
+    def _calling(
+        self, module: nn.Module, func: Callable, args: tuple, kwargs: dict, carried: list[Carried]
+    ) -> Iterator[Call]:
+        """Yields one call of a module or of its method; carried tensors behave as plain ones."""
+        grad = torch.is_grad_enabled()
+        with torch._C.DisableTorchFunctionSubclass(), torch.set_grad_enabled(self.differentiable):
+            call = Call(self, func, args, kwargs, carried, type(module).__name__)
+            call._grad = grad
+            yield call
 
     def _as_constant(self, call: Call, where: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
@@ -329,29 +354,24 @@ class Decomposition:
         if any(s == 0 and n > 1 for n, s in zip(value.shape, value.stride(), strict=True)):
             value = value.contiguous()
         with torch.no_grad():
-            sizes = dict(seed.split or {seed.modality: None})
-            pieces = self._pieces(sizes, seed.dim, value, where)
+            pieces = self._pieces(seed, value.detach(), where)
         alias = value.as_subclass(Tensor) if type(value) is not Tensor else value.view_as(value)
         return self.carry(alias, Twin.of_pieces(self, alias, seed.dim % value.dim(), pieces))
 
-    def _pieces(
-        self, sizes: dict[str, int | None], dim: int, value: Tensor, where: str
-    ) -> list[Rows]:
-        value = value.detach()
-        if None in sizes.values():
-            parts = [value]
-        else:
-            if not -value.dim() <= dim < value.dim() or sum(sizes.values()) != value.shape[dim]:
-                raise InputError(
-                    f'Expected slices along dimension {dim} that add up to the size of the tensor '
-                    f'at {where}, received {sizes} for shape {tuple(value.shape)}.'
-                )
-            parts = value.split(list(sizes.values()), dim)
+    def _pieces(self, seed: Seed, value: Tensor, where: str) -> list[Rows]:
+        """Returns the components of ``value``: in slices along ``seed.dim`` where it is split."""
         # A frozen run in check mode carries the value of the frozen network as well.
         also = tuple(i for i in self.constant_ids if i > len(self.modalities))
+        numbers = [self.modalities.index(name) for name in seed.modalities]
+        if seed.intervals is not None:
+            parts = entries_by_value(seed, value, where)
+            order = sorted(range(len(numbers)), key=numbers.__getitem__)
+            stack = torch.stack([parts[i] for i in order] + [value] * len(also))
+            return [Rows((*sorted(numbers), *also), stack)]
+        parts = [value] if seed.split is None else slices_of(seed, value, where)
         return [
-            Rows((i, *also), torch.stack([part] * (1 + len(also))))
-            for part, i in zip(parts, map(self.modalities.index, sizes), strict=True)
+            Rows((number, *also), torch.stack([part] * (1 + len(also))))
+            for part, number in zip(parts, numbers, strict=True)
         ]
 
     # ------------------------------------------------------------------ outputs

@@ -19,25 +19,52 @@ LOGIT = 'logit'
 
 @dataclass(frozen=True)
 class Reading:
-    """Where one raw attribute of n detections stands in a head's dense output.
+    """Where one raw attribute of n detections stands in a head's output.
 
     Attributes:
         attribute: Name of the attribute, as it is before decoding: 'logit', 'dx', 'log_l', ...
-        output: Name of the output, a map (C, H, W).
+        output: Name of the output: a map (C, H, W), or queries (C, Q).
         detections: (n,) int64, which of the frame's detections.
-        channels: (n,) int64 channel of the map.
-        cells: (n, 2) int64 row and column.
+        channels: (n,) int64 channel.
+        cells: (n, 2) int64 row and column, or (n, 1) query.
     """
 
     attribute: str
     output: str
     detections: Tensor
-    channels: Tensor
+    channels: Tensor | None
     cells: Tensor
 
-    def of(self, maps: Tensor) -> Tensor:
-        """Returns the (..., n) entries of maps (..., C, H, W)."""
-        return maps[..., self.channels, self.cells[:, 0], self.cells[:, 1]]
+    def of(self, values: Tensor) -> Tensor:
+        """Returns the (n,) attribute out of the values (C, ...) of the output."""
+        return values[(self.channels, *self.cells.unbind(1))]
+
+    def parts_of(self, found: Components) -> Tensor:
+        """Returns the (M + 1, n) parts that sum to it."""
+        return found.parts[(slice(None), self.channels, *self.cells.unbind(1))]
+
+
+@dataclass(frozen=True)
+class Projection(Reading):
+    """The length of a feature vector, and each component along the vector's own direction.
+
+    |A| = sum_m <h_m, A> / |A|: one signed number a component, for features of many channels.
+    ``channels`` is None.
+    """
+
+    def of(self, values: Tensor) -> Tensor:
+        """Returns the (n,) lengths over the channels of values (C, ...)."""
+        return self._vectors(values).norm(dim=0)
+
+    def parts_of(self, found: Components) -> Tensor:
+        """Returns the (M + 1, n) projections, zeros where the vector is zero."""
+        vectors, parts = self._vectors(found.value), found.parts
+        length = vectors.norm(dim=0)
+        unit = torch.where(length > 0, vectors / length, 0)
+        return (parts[(slice(None), slice(None), *self.cells.unbind(1))] * unit).sum(1)
+
+    def _vectors(self, values: Tensor) -> Tensor:
+        return values[(slice(None), *self.cells.unbind(1))]
 
 
 @dataclass(frozen=True)
@@ -130,7 +157,8 @@ class Effect:
         found: (K,) bool, whether a box of the class is still where the detection was.
         scores: (K,) score of that box, 0 where there is none.
         overlaps: (K,) its overlap with the detection, likewise.
-        raw: (K, A) the raw attributes at the detections' own cells or anchors in that run.
+        raw: (K, A) the raw attributes at the detections' own cells or anchors in that run; NaN
+            where it has none there: a cell that was a query is not one any more.
     """
 
     found: Tensor
@@ -197,7 +225,7 @@ def read_out(
     of an attribute are therefore those of the map at the detection's cell, and sum to it as there.
 
     Args:
-        outputs: Values (C, H, W) and parts (M + 1, C, H, W) by name, of one frame.
+        outputs: Values (C, ...) and parts (M + 1, C, ...) by name, of one frame.
         readings: Where each attribute stands; of an attribute several, each for some detections.
         count: K.
 
@@ -218,7 +246,7 @@ def read_out(
                 f'{list(outputs)}.'
             )
         found, column = outputs[reading.output], attributes.index(reading.attribute)
-        parts[reading.detections, :, column] = reading.of(found.parts).T
+        parts[reading.detections, :, column] = reading.parts_of(found).T
         value[reading.detections, column] = reading.of(found.value)
         seen[reading.detections, column] += 1
     if (seen != 1).any():
@@ -234,8 +262,8 @@ def read_out(
 def read_values(
     maps: Mapping[str, Tensor], readings: Sequence[Reading], attributes: Sequence[str], count: int
 ) -> Tensor:
-    """Returns the (K, A) entries of plain maps (C, H, W) at the readings' places."""
-    value = next(iter(maps.values())).new_zeros(count, len(attributes))
+    """Returns the (K, A) entries of plain maps (C, ...) at the readings' places; NaN for none."""
+    value = next(iter(maps.values())).new_full((count, len(attributes)), torch.nan)
     for reading in readings:
         column = list(attributes).index(reading.attribute)
         value[reading.detections, column] = reading.of(maps[reading.output])

@@ -41,7 +41,7 @@ def encode(frame: SensorShares, dtype: str = 'float32') -> Arrays:
         arrays |= {f'without.{sensor}.{name}': getattr(effect, name) for name in _EFFECT}
     arrays = {name: np.ascontiguousarray(t.detach().cpu().numpy()) for name, t in arrays.items()}
     for name, array in arrays.items():
-        if array.dtype.kind == 'f' and not np.isfinite(array).all():
+        if array.dtype.kind == 'f' and not _is_defined(name, array):
             raise InputError(
                 f'Frame {frame.frame_id!r}: {name} holds values that are not finite: expected '
                 'finite ones. Nothing was written; look at the input of this frame.'
@@ -77,6 +77,12 @@ def decode(meta: dict[str, Any], arrays: Arrays) -> SensorShares:
         versions=meta['versions'],
         info=meta['info'],
     )
+
+
+def _is_defined(name: str, array: np.ndarray) -> bool:
+    """Whether all is finite; without a sensor a place may have no value any more."""
+    absent = np.isnan(array) if name.startswith('without.') and name.endswith('.raw') else False
+    return bool((np.isfinite(array) | absent).all())
 
 
 def _metadata(frame: SensorShares) -> dict[str, Any]:

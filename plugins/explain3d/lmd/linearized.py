@@ -59,7 +59,8 @@ class LinearNetwork(Decomposition):
         rules: Rules | Mapping[str, Any] | None = None,
         seeds: Sequence[Seed] = (),
     ) -> None:
-        whole = [replace(seed, modality=ACTIVATION, split=None) for seed in seeds]
+        none = dict.fromkeys(('split', 'intervals', 'channel'))
+        whole = [replace(seed, modality=ACTIVATION, **none) for seed in seeds]
         self._layers = tuple(layers)
         super().__init__(
             model,

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..core.capture import is_sparse
+from ..core.capture import is_sparse, with_features
 from ..core.errors import UnknownNameError
 
 
@@ -47,7 +47,7 @@ def exchanged(value: Any, change: Callable[[str, Tensor], Tensor], path: str = '
         return type(value)(*items) if hasattr(value, '_fields') else type(value)(items)
     if is_sparse(value):
         features = change(_join(path, 'features'), value.features)
-        return value if features is value.features else value.replace_feature(features)
+        return value if features is value.features else with_features(value, features)
     return value
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from ..core.errors import InputError
 
 
@@ -12,8 +15,9 @@ from ..core.errors import InputError
 class Seed:
     """Declares one tensor to be the start of the decomposition.
 
-    Either the whole tensor is one modality's, or its slices along ``dim`` are shared out. From
-    there on, and only from there on, tensors carry components.
+    Either the whole tensor is one modality's, or its slices along ``dim`` are shared out, or its
+    entries are by the value that they have in one channel: points by their time lag or the number
+    of their sensor. From there on, and only from there on, tensors carry components.
 
     Attributes:
         module: Path of a module as in ``model.named_modules()``; '' is the model itself.
@@ -24,14 +28,22 @@ class Seed:
         modality: The modality that the whole tensor belongs to.
         split: Sizes of consecutive slices along ``dim``, for each modality in the order of the
             tensor: ``dict(camera=128, radar=16)``. They must add up to the tensor's size.
-        dim: The dimension that ``split`` divides; 1 is that of the channels.
+        dim: The dimension that ``split`` divides, or that ``channel`` counts; 1 is that of the
+            channels, -1 of points and voxels.
+        intervals: For each modality the (low, high) values of ``channel`` that are its own, high
+            excluded, None for no bound: ``dict(keyframe=(None, 0.01), sweeps=(0.01, None))``. All
+            channels of an entry go with it. An entry outside has to be zero throughout.
+        channel: Number of that channel along ``dim``.
 
     Raises:
-        InputError: If ``at`` is unknown, or not exactly one of ``modality`` and ``split`` is there.
+        InputError: If ``at`` is unknown, or not exactly one of ``modality``, ``split`` and
+            ``intervals`` is there, or ``channel`` is missing for the last.
 
     Examples:
         >>> camera = Seed('fuser', path='0.0', modality='camera')
         >>> both = Seed('fuser.conv', split=dict(camera=128, radar=16))
+        >>> sweeps = dict(keyframe=(None, 0.01), sweeps=(0.01, None))
+        >>> voxels = Seed('pts_voxel_encoder', dim=-1, channel=4, intervals=sweeps)
         >>> six = Seed('lift', at='output', dim=1, split=dict.fromkeys(('FRONT', 'BACK'), 1))
     """
 
@@ -41,17 +53,72 @@ class Seed:
     modality: str | None = None
     split: Mapping[str, int] | None = None
     dim: int = 1
+    intervals: Mapping[str, tuple[float | None, float | None]] | None = None
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         if self.at not in ('input', 'output'):
             raise InputError(f"Expected at='input' or 'output', received {self.at!r}.")
-        if (self.modality is None) == (self.split is None):
+        given = [self.modality, self.split, self.intervals]
+        if sum(each is not None for each in given) != 1:
             raise InputError(
-                f'Expected either modality or split for the seed at {self.module!r}, received '
-                f'modality={self.modality!r}, split={self.split!r}.'
+                f'Expected either modality or split or intervals for the seed at {self.module!r}, '
+                f'received modality={self.modality!r}, split={self.split!r}, '
+                f'intervals={self.intervals!r}.'
+            )
+        if (self.intervals is None) != (self.channel is None):
+            raise InputError(
+                f'Expected intervals and their channel for the seed at {self.module!r}, received '
+                f'intervals={self.intervals!r}, channel={self.channel!r}.'
             )
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities that start here."""
-        return (self.modality,) if self.modality is not None else tuple(self.split or ())
+        if self.modality is not None:
+            return (self.modality,)
+        return tuple(self.split or self.intervals or ())
+
+
+def slices_of(seed: Seed, value: Tensor, where: str) -> list[Tensor]:
+    """Returns the consecutive slices of ``value`` that ``seed.split`` shares out.
+
+    Raises:
+        InputError: If they do not add up; ``where`` is for the message.
+    """
+    sizes, dim = dict(seed.split), seed.dim
+    if not -value.dim() <= dim < value.dim() or sum(sizes.values()) != value.shape[dim]:
+        raise InputError(
+            f'Expected slices along dimension {dim} that add up to the size of the tensor at '
+            f'{where}, received {sizes} for shape {tuple(value.shape)}.'
+        )
+    return list(value.split(list(sizes.values()), dim))
+
+
+def entries_by_value(seed: Seed, value: Tensor, where: str) -> list[Tensor]:
+    """Returns for each modality of ``seed.intervals`` a tensor of its own entries, zeros elsewhere.
+
+    Raises:
+        InputError: If there is no such channel, or an entry is in no interval or in several.
+    """
+    dim = seed.dim
+    if not -value.dim() <= dim < value.dim() or not 0 <= seed.channel < value.shape[dim]:
+        raise InputError(
+            f'Expected a channel {seed.channel} along dimension {dim} of the tensor at {where}, '
+            f'received shape {tuple(value.shape)}.'
+        )
+    key = value.narrow(dim, seed.channel, 1)
+    masks = [
+        (key >= (-torch.inf if low is None else low))
+        & (key < (torch.inf if high is None else high))
+        for low, high in seed.intervals.values()
+    ]
+    claimed = torch.stack(masks).sum(0)
+    wrong = (claimed != 1) & (value != 0).any(dim, keepdim=True)
+    if wrong.any():
+        raise InputError(
+            f'Expected each entry of the tensor at {where} in one of the intervals '
+            f'{dict(seed.intervals)} of channel {seed.channel}, received '
+            f'{float(key[wrong][0]):.6g}, which is in {int(claimed[wrong][0])} of them.'
+        )
+    return [torch.where(mask, value, 0) for mask in masks]

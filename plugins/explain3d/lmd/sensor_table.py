@@ -32,7 +32,8 @@ class BoxShares:
         parts: Each component's part of it, signed.
         shares: For each attribute, each component's |h_m| / sum |h|, in the order of ``parts``.
         lost: For each sensor that was blanked, whether no box was found any more.
-        drops: Likewise, the logit minus that at the same place without the sensor.
+        drops: Likewise, the logit minus that at the same place without the sensor; NaN if there is
+            none at that place.
         tags: Those of the frame and of the object that it is on.
     """
 
@@ -61,7 +62,7 @@ class Group:
         parts: Mean part of each component of the logit, signed; they sum to ``logit``.
         logit: Mean logit.
         lost: For each sensor that was blanked, the part of the detections that are lost then.
-        drops: Likewise, the mean drop of the logit.
+        drops: Likewise, the mean drop of the logit where it is defined.
         share_effect: Likewise, Pearson correlation over the detections of share and drop.
         part_effect: Likewise, of signed part and drop.
         tag: (name, value) that all of them have; None: whatever they have.
@@ -216,7 +217,7 @@ def _group(
         parts=dict(zip(names, parts.mean(0).tolist(), strict=True)),
         logit=float(np.mean([box.logit for box in chosen])),
         lost={s: float(np.mean([box.lost[s] for box in chosen])) for s in sensors},
-        drops={s: float(drops[s].mean()) for s in sensors},
+        drops={s: _mean(drops[s][:, None])[0] for s in sensors},
         share_effect={s: correlation(shares[:, columns[s]], drops[s]) for s in sensors},
         part_effect={s: correlation(parts[:, columns[s]], drops[s]) for s in sensors},
         tag=tag,

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.capture import is_sparse
+from ...core.capture import is_sparse, is_sparse_convolution
 from ...core.reach import POINTWISE
 from ...core.session import overridden
 from .sparse_rows import Layer, Pairs, Versions, convolve, versions_of
-from .spconv_compat import is_sparse_convolution
 from .spconv_cpu import kernels, offsets
 from .windows import Spans
 

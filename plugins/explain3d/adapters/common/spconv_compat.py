@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from ...core.capture import is_sparse_convolution
 from .spconv_cpu import replace_cpu_kernels
 
 
@@ -47,11 +48,6 @@ def ensure_cpu_backward() -> bool:
         return False
     ops.get_current_stream = _no_stream
     return True
-
-
-def is_sparse_convolution(module: nn.Module) -> bool:
-    """Whether ``module`` is a sparse convolution of spconv, or of the copy that mmcv carries."""
-    return all(hasattr(module, name) for name in ('subm', 'inverse', 'transposed', 'indice_key'))
 
 
 @contextmanager

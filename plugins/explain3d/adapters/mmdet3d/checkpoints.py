@@ -9,9 +9,9 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from ...core.capture import is_sparse_convolution
 from ...core.errors import CheckpointMismatchError
 from ..common.checkpoints import mismatch
-from ..common.spconv_compat import is_sparse_convolution
 from .detector import unwrap
 
 

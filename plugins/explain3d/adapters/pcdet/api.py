@@ -70,7 +70,7 @@ def explain(
     )
     recorder = Recorder(frames.settings)
     many = isinstance(data, (list, tuple)) or (isinstance(data, Mapping) and 'batch_size' in data)
-    batch = on_device(_batch_of(detector, data), next(detector.parameters()).device)
+    batch = on_device(batch_of(detector, data), next(detector.parameters()).device)
     found: list[Explanation] = []
     training = [module for module in detector.modules() if module.training]
     try:
@@ -86,7 +86,7 @@ def explain(
     return found if many else found[0]
 
 
-def _batch_of(model: nn.Module, data: Any) -> dict[str, Any]:
+def batch_of(model: nn.Module, data: Any) -> dict[str, Any]:
     """Returns a batch of OpenPCDet's, of arrays."""
     if isinstance(data, Mapping) and 'batch_size' in data:
         return dict(data)

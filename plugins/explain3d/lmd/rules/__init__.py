@@ -3,6 +3,8 @@
 from . import (  # noqa: F401
     activations,
     attention,
+    bev_pool,
+    deformable,
     indexing,
     linear,
     modules,
@@ -10,6 +12,8 @@ from . import (  # noqa: F401
     pooling,
     products,
     reductions,
+    scatter,
+    sparse,
     sums,
     views,
 )

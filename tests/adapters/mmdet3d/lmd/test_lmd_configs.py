@@ -10,8 +10,11 @@ from mmengine.registry import HOOKS, init_default_scope
 
 import explain3d.adapters.mmdet3d  # noqa: F401 - registers
 from explain3d.adapters.mmdet3d.lmd.decomposer import FrameDecomposer
+from explain3d.adapters.mmdet3d.lmd.proposals import proposed_seeds
 from explain3d.adapters.mmdet3d.lmd.recorder import DecompositionRecorder
 from explain3d.adapters.mmdet3d.lmd.separation import SeparationTest
+from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer
+from tests.adapters.mmdet3d.lmd import toy_bevfusion
 
 ROOT = Path(__file__).parents[4] / 'configs/lmd'
 CONFIGS = sorted(p.name for p in ROOT.glob('*.py'))
@@ -50,3 +53,25 @@ def test_a_configuration_fits_its_model(name):
     assert len(modalities) == (cameras + 1 if cameras == 6 else len(sensors))
     assert set(hook.results['pictures']) <= set(DecompositionRecorder.kinds())
     assert len(found.capture) == 8
+
+
+@pytest.mark.parametrize('level', ['sensors', 'branches'])
+def test_a_configuration_goes_on_top_of_bevfusions_own(level, tmp_path, monkeypatch):
+    base = tmp_path / 'bevfusion.py'
+    base.write_text(
+        "model = dict(type='BEVFusion')\ntest_evaluator = dict(type='NuScenesMetric')\n"
+    )
+    monkeypatch.setenv('BEVFUSION_CONFIG', str(base))
+    config = Config.fromfile(ROOT.parent / f'fusion/lmd_bevfusion_{level}.py')
+    assert config.model.type == 'BEVFusion'
+    assert [each.type for each in config.test_evaluator] == [
+        'NuScenesMetric', 'explain3d.SensorShareMetric',
+    ]  # fmt: skip
+    hook = HOOKS.build(config.custom_hooks[0])
+    model = toy_bevfusion.build()
+    found = ShareDecomposer(model, **hook.settings)
+    assert found.seeds == proposed_seeds(model, level)
+    assert ShareDecomposer(model, **config.sensor_report).settings == found.settings
+    monkeypatch.delenv('BEVFUSION_CONFIG')
+    with pytest.raises(FileNotFoundError, match='BEVFUSION_CONFIG_is_not_set'):
+        Config.fromfile(ROOT.parent / f'fusion/lmd_bevfusion_{level}.py')

@@ -9,9 +9,10 @@ from torch import nn
 pytest.importorskip('mmdet3d')
 
 import explain3d
+from explain3d.adapters.common.shares import effect_of
 from explain3d.adapters.mmdet3d.frames import detections_of
 from explain3d.adapters.mmdet3d.lmd.readings import readings_of
-from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer, effect_of
+from explain3d.adapters.mmdet3d.lmd.share_decomposer import ShareDecomposer
 from explain3d.core.errors import (
     InputError,
     NotApplicableError,
@@ -190,6 +191,28 @@ def test_each_camera_is_a_modality_of_its_own():
     assert list(frame.effects) == ['CAM_BACK']
 
 
+def test_points_of_one_cloud_are_told_apart_from_the_voxels_on():
+    """Through stock voxel encoder and sparse encoder: which half of the cloud made the box?"""
+    model = cases.build()
+    halves = dict(behind=(None, 0.0), ahead=(0.0, None))
+    seeds = [
+        dict(module='fuser', path='0.0', modality='camera'),
+        dict(module='pts_voxel_encoder', dim=-1, channel=0, intervals=halves),
+    ]
+    _, (frame,) = decompose(model, cases.batch(0), seeds=seeds, blank=(), mode='check')
+    assert frame.names == ('camera', 'behind', 'ahead', 'bias')
+    assert frame.parts.residual < 1e-5
+    assert frame.parts.conservation_error() < 1e-5
+    # With all of it ahead, that part is the LiDAR's, and behind has none.
+    data = cases.batch(0)
+    data['inputs']['points'][0][:, 0] = data['inputs']['points'][0][:, 0].abs()
+    _, (frame,) = decompose(model, data, seeds=seeds, blank=(), mode='check')
+    whole = [seeds[0], dict(module='pts_voxel_encoder', modality='lidar')]
+    _, (expected,) = decompose(model, data, seeds=whole, blank=(), mode='check')
+    assert not frame.parts.parts[:, 1].any()
+    torch.testing.assert_close(frame.parts.parts[:, [0, 2, 3]], expected.parts.parts)
+
+
 def test_frames_without_points_and_without_detections():
     model = cases.build()
     data = cases.batch(0, 1, points=0)
@@ -234,7 +257,7 @@ def test_heads_and_modalities_that_are_not_known_are_refused(monkeypatch):
         ShareDecomposer(model, blank=['radar'])
     from explain3d.adapters.mmdet3d.lmd import readings
 
-    monkeypatch.setattr(readings, '_FAMILIES', {})
+    monkeypatch.setattr(readings, 'FAMILIES', ())
     with pytest.raises(NotApplicableError, match='expected CenterHead, Anchor3DHead'):
         decompose(model, cases.batch(0))
 

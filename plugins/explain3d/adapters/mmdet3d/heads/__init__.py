@@ -13,12 +13,14 @@ from .anchor import AnchorCandidates
 from .center import CenterCandidates
 from .roi import PartA2Candidates, PVRCNNCandidates
 from .shape_aware import ShapeAwareCandidates
+from .transfusion import TransFusionCandidates
 
 #: Head class (a subclass counts as its parent) to the class that rebuilds its candidates.
 HEADS: dict[str, type[Candidates]] = {
     'Anchor3DHead': AnchorCandidates,
     'ShapeAwareHead': ShapeAwareCandidates,
     'CenterHead': CenterCandidates,
+    'TransFusionHead': TransFusionCandidates,
     'PVRCNNBBoxHead': PVRCNNCandidates,
     'PartA2BboxHead': PartA2Candidates,
 }

@@ -19,6 +19,7 @@ from ....lmd.shares import energy, mean_parts, shares
 from ...common.frame_explainer import package_versions, weights_digest
 from ..frame_explainer import PACKAGES
 from .batch import BatchFrame, copied, frames_of
+from .proposals import proposed_seeds
 from .references import Reference
 
 #: What is kept of captured layers: shares only, also where in the map they lie, or all.
@@ -35,8 +36,8 @@ class FrameDecomposer:
 
     Args:
         model: The model, without wrappers.
-        seeds: Seeds or their dicts; a word that ``model.lmd_seeds`` knows ('sensors', 'cameras');
-            None: ``model.lmd_seeds()``.
+        seeds: Seeds or their dicts; a word that ``model.lmd_seeds`` or ``proposals`` know
+            ('sensors', 'cameras', 'branches'); None: what these propose.
         outputs: Paths of modules, or names with ``Output``s, their dicts or paths; None:
             ``model.lmd_outputs``.
         rules: The rules, or a dict of them.
@@ -234,14 +235,9 @@ class GradCAMSpec:
 
 
 def seeds_of(model: nn.Module, seeds: SeedsSpec) -> tuple[Seed, ...]:
-    """Returns the seeds that a configuration says, or those that the model proposes."""
+    """Returns the seeds that a configuration says, or those that are proposed for the model."""
     if seeds is None or isinstance(seeds, str):
-        if not hasattr(model, 'lmd_seeds'):
-            raise NotApplicableError(
-                f'{type(model).__name__} does not propose where to begin (lmd_seeds): expected '
-                "seeds=[dict(module='path.of.fusion', path='0.0', modality='camera'), ...]."
-            )
-        return tuple(model.lmd_seeds() if seeds is None else model.lmd_seeds(seeds))
+        return proposed_seeds(model, seeds)
     return tuple(seed if isinstance(seed, Seed) else Seed(**seed) for seed in seeds)
 
 

@@ -23,11 +23,14 @@ class Sensor:
         metainfo: Entries of the meta information that go with them: images without their
             calibration make no sense.
         camera: Only this camera's slice of each; None: all of it.
+        least: Points that stay when the modality is blanked, those farthest away: some detectors
+            fail on a cloud without a point.
     """
 
     inputs: Sequence[str]
     metainfo: Sequence[str] = ()
     camera: str | None = None
+    least: int = 0
 
     def replace(self, item: Item, donor: Item) -> dict[str, Any]:
         """Returns ``item`` with this modality taken from ``donor``; both stay as they are.
@@ -54,7 +57,7 @@ class Sensor:
         return {**item, 'inputs': inputs, 'data_samples': sample}
 
     def blank(self, item: Item) -> dict[str, Any]:
-        """Returns ``item`` with black images and without points of this modality."""
+        """Returns ``item`` with black images and without (``least``) points of this modality."""
         inputs = dict(item['inputs'])
         for key in self.inputs:
             value = self._get(inputs, key)
@@ -62,8 +65,13 @@ class Sensor:
                 inputs[key] = value.clone()
                 inputs[key][self._index(item)] = 0
             else:
-                inputs[key] = torch.zeros_like(value) if value.dim() > 2 else value[:0]
+                inputs[key] = torch.zeros_like(value) if value.dim() > 2 else self._last(value)
         return {**item, 'inputs': inputs, 'data_samples': item['data_samples'].clone()}
+
+    def _last(self, points: torch.Tensor) -> torch.Tensor:
+        if not self.least:
+            return points[:0]
+        return points[points[:, :2].norm(dim=1).argsort(descending=True)[: self.least]]
 
     def _index(self, item: Item) -> int:
         if self.camera is None:

@@ -5,35 +5,35 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from ....core.errors import InputError, UnknownNameError
-from ....core.matching import match
+from ....core.errors import UnknownNameError
 from ....core.structures import Detections
 from ....lmd import Decomposition, Output, Rules
 from ....lmd.detections import Effect, Reading, SensorShares, read_out, read_values
 from ....lmd.frame import frame_of
-from ....lmd.nested import tensors
 from ...common.frame_explainer import package_versions, weights_digest
+from ...common.shares import effect_of, kept_outputs
 from ..detector import head_of
 from ..frame_explainer import PACKAGES
 from ..frames import detections_of
 from .batch import BatchFrame, copied, frames_of
 from .decomposer import SeedsSpec, check_finite, meta_of, seeds_of
 from .perturb import sensors_of
-from .readings import readings_of
+from .proposals import proposed_sensors
+from .readings import readings_class, readings_of
 
 
 class ShareDecomposer:
     """Decomposes the detections that one model finds, and finds them again without each sensor.
 
     Args:
-        model: A detector with a ``CenterHead`` or ``Anchor3DHead``, without wrappers.
+        model: A detector with a head of ``readings.FAMILIES``, without wrappers.
         seeds: As in ``FrameDecomposer``.
         rules: The rules, or a dict of them.
         mode: 'production', or 'check', which measures the residual.
@@ -65,7 +65,9 @@ class ShareDecomposer:
         self.model, self.mode, self.frame_id = model, mode, frame_id
         self.seeds, self.rules = seeds_of(model, seeds), Rules.from_config(rules)
         self.path, self.head = head_of(model)
+        self.reader = readings_class(self.head)
         self.outputs = {self.path: Output(self.path)}
+        self.layers = tuple(f'{self.path}.{layer}' for layer in self.reader.layers(self.head))
         self.modalities = self.run().modalities  # What does not fit is found now.
         self.blank = self.modalities if blank is None else tuple(blank)
         unknown = [name for name in self.blank if name not in self.modalities]
@@ -73,7 +75,8 @@ class ShareDecomposer:
             raise UnknownNameError(
                 f'Unknown modalities {unknown} to blank: expected among {list(self.modalities)}.'
             )
-        self.sensors, self.score_thr, self.overlap = sensors, score_thr, overlap
+        self.score_thr, self.overlap = score_thr, overlap
+        self.sensors = {**proposed_sensors(model), **(sensors or {})}
         known = (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
         self.class_names = tuple(class_names or known)
         self.versions = package_versions(PACKAGES)
@@ -81,7 +84,9 @@ class ShareDecomposer:
 
     def run(self) -> Decomposition:
         """Returns a decomposition to be entered."""
-        return Decomposition(self.model, self.seeds, self.outputs, self.rules, self.mode)
+        return Decomposition(
+            self.model, self.seeds, self.outputs, self.rules, self.mode, capture=self.layers
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -93,7 +98,7 @@ class ShareDecomposer:
                 'rules': self.rules.as_dict(),
                 'mode': self.mode,
                 'blank': list(self.blank),
-                'sensors': {name: dict(spec) for name, spec in (self.sensors or {}).items()},
+                'sensors': {name: dict(spec) for name, spec in self.sensors.items()},
                 'score_thr': self.score_thr,
                 'overlap': self.overlap,
                 'class_names': list(self.class_names),
@@ -125,9 +130,33 @@ class ShareDecomposer:
         again = copied(data)  # Predictions are added to the samples.
         with torch.no_grad(), self.run() as run:
             samples = host(data)
+        results, readings = self.read(run, samples, frames)
+        for name in self.blank:
+            effects = self._effects(host, self._without(again, name), frames, results, readings)
+            for result, effect in zip(results, effects, strict=True):
+                result.effects[name] = effect
+        return samples, results
+
+    def read(
+        self, run: Decomposition, samples: Sequence[Any], frames: Sequence[BatchFrame]
+    ) -> tuple[list[SensorShares], list[list[Reading]]]:
+        """Reads the detections of a batch out of the decomposition of the pass that found them.
+
+        Args:
+            run: Of ``run()``.
+            samples: What the host predicted in it.
+            frames: Of ``frames(data)``.
+
+        Returns:
+            Each frame's shares on the CPU, and where they were read.
+
+        Raises:
+            InputError: As ``decompose``.
+        """
         results, readings = [], []
         for i, (frame, sample) in enumerate(zip(frames, samples, strict=True)):
-            outputs = {name: frame_of(found, i) for name, found in run.outputs.items()}
+            found = {**run.outputs, **run.captured}
+            outputs = {name: frame_of(each, i) for name, each in found.items()}
             for name, found in outputs.items():
                 check_finite(found, name, frame.frame_id)
             every, index = self._selected(sample, frame.frame_id)
@@ -146,11 +175,7 @@ class ShareDecomposer:
                     points=frame.points().get('lidar'),
                 )
             )
-        for name in self.blank:
-            effects = self._effects(host, self._without(again, name), frames, results, readings)
-            for result, effect in zip(results, effects, strict=True):
-                result.effects[name] = effect
-        return samples, results
+        return results, readings
 
     def _selected(self, sample: Any, frame_id: str) -> tuple[Detections, Tensor]:
         """Returns all detections of a sample, and which of them have the score."""
@@ -176,53 +201,31 @@ class ShareDecomposer:
         results: Sequence[SensorShares],
         readings: Sequence[Sequence[Reading]],
     ) -> Iterator[Effect]:
-        with torch.no_grad(), _maps_of(self.path, self.head) as maps:
+        with torch.no_grad(), self._maps() as maps:
             samples = host(data)
         for i, sample in enumerate(samples):
             one = {name: found[i] for name, found in maps.items()}
             every, index = self._selected(sample, frames[i].frame_id)
-            parts = results[i].parts
-            raw = read_values(one, readings[i], parts.attributes, len(parts))
+            parts, reader = results[i].parts, self.reader(self.head, self.path, one)
+            labels = results[i].detections.labels.to(readings[i][0].detections.device)
+            raw = read_values(one, reader.again(readings[i], labels), parts.attributes, len(parts))
             yield effect_of(results[i].detections, every[index].to('cpu'), raw.cpu(), self.overlap)
+
+    @contextmanager
+    def _maps(self) -> Iterator[dict[str, Tensor]]:
+        """Keeps what is read of the head's outputs of one pass."""
+
+        def keep_state(*_: Any) -> None:
+            state = self.reader.state(self.head)
+            maps.update({f'{self.path}.{name}': each.clone() for name, each in state.items()})
+
+        handle = self.head.register_forward_hook(keep_state)
+        try:
+            with kept_outputs(self.model, (self.path, *self.layers)) as maps:
+                yield maps
+        finally:
+            handle.remove()
 
 
 #: What of a hook's configuration is the decomposer's.
 SHARE_SETTINGS = tuple(inspect.signature(ShareDecomposer).parameters)[1:]
-
-
-def effect_of(before: Detections, after: Detections, raw: Tensor, overlap: float) -> Effect:
-    """Returns what became of K detections.
-
-    Args:
-        before: The K detections.
-        after: Those of the run without a sensor.
-        raw: (K, A) raw attributes at the places of the K detections in that run.
-        overlap: In the bird's-eye view, above which a box of the same class is the same one.
-    """
-    names = [
-        f'class {i}' for i in range(1 + max([0, *before.labels.tolist(), *after.labels.tolist()]))
-    ]
-    # Numbers tell classes apart where their names are not known.
-    before, after = (replace(each, class_names=tuple(names)) for each in (before, after))
-    matches = match(before, after, overlap, 'bev')
-    found = matches.true_positives
-    scores = before.scores.new_zeros(len(before))
-    scores[found] = after.scores[matches.indices[found]].to(scores.dtype)
-    return Effect(found, scores, matches.overlaps, raw)
-
-
-@contextmanager
-def _maps_of(path: str, head: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Keeps the head's outputs of one pass by their names, as a decomposition has them."""
-    maps: dict[str, Tensor] = {}
-
-    def keep(_: nn.Module, __: Any, out: Any) -> None:
-        if maps:
-            raise InputError(f'The head {path!r} ran more than once in a pass: expected one run.')
-        maps.update({f'{path}.{name}': each.detach().clone() for name, each in tensors(out)})
-
-    handle = head.register_forward_hook(keep)
-    try:
-        yield maps
-    finally:
-        handle.remove()

@@ -13,6 +13,7 @@ from mmengine.logging import MMLogger
 
 from ....core.errors import InputError
 from ....core.results import atomic_write
+from ....lmd import Seed
 from ....lmd.sensor_report import csv_text, figures, json_text, markdown
 from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
 from ....lmd.tags import read_tags
@@ -74,6 +75,7 @@ class SensorShareMetric(BaseMetric):
                     'explain3d.SensorShareHook to custom_hooks.'
                 )
             settings = {k: v for k, v in found.settings.items() if k in _PROTOCOL}
+            settings['begins at'] = _beginnings(found.settings['seeds'])
             tags = self.tags.get(found.frame_id)
             boxes = [asdict(box) for box in boxes_of(found, tags, found.settings['overlap'])]
             self.results.append(
@@ -122,6 +124,15 @@ class SensorShareMetric(BaseMetric):
 
 #: Settings that belong beside the figures.
 _PROTOCOL = ('score_thr', 'overlap', 'blank', 'rules', 'model')
+
+
+def _beginnings(seeds: Sequence[dict]) -> str:
+    """Says of each modality where it begins: a branch may hold another sensor's data already."""
+    places: dict[str, list[str]] = {}
+    for seed in seeds:
+        for modality in Seed(**seed).modalities:
+            places.setdefault(modality, []).append(f'{seed["module"]}[{seed["path"]}]')
+    return '; '.join(f'{modality}: {" and ".join(found)}' for modality, found in places.items())
 
 
 def write_report(table: SensorTable, folder: Path) -> None:

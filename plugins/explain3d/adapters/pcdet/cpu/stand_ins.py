@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from . import (
+    bev_pool,
     grouping,
     in_boxes,
     ingroup,
@@ -65,10 +66,12 @@ EXTENSIONS: dict[str, dict[str, Callable]] = {
         vector_pool.vector_pool_grad_wrapper,
     ),
     'pcdet.ops.ingroup_inds.ingroup_inds_cuda': _by_name(ingroup.forward),
-    # Imported, but without stand-ins: PointRCNN and BEVFusion's camera branch.
+    'pcdet.ops.bev_pool.bev_pool_ext': _by_name(
+        bev_pool.bev_pool_forward, bev_pool.bev_pool_backward
+    ),
+    # Imported, but without stand-ins: PointRCNN.
     'pcdet.ops.roipoint_pool3d.roipoint_pool3d_cuda': {},
     'pcdet.ops.pointnet2.pointnet2_batch.pointnet2_batch_cuda': {},
-    'pcdet.ops.bev_pool.bev_pool_ext': {},
 }
 
 

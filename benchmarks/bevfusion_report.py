@@ -1,0 +1,92 @@
+"""What the two scripts on BEVFusion share: BatchNorm's statistics, measuring, printing."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from explain3d.lmd import Decomposition, LayerReport
+from explain3d.lmd.detections import DetectionParts
+
+
+def normalise(model: nn.Module, run: Callable[[], Any]) -> None:
+    """Gives batch normalisations the statistics of one pass, and random shifts.
+
+    Random weights without them shrink what goes through, until only constants are left.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train().momentum = 1.0
+        nn.init.normal_(norm.bias, 0, 0.1)
+    with torch.no_grad():
+        run()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval().momentum = momentum
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """Returns what the work gives, its seconds, and the largest memory of the process so far."""
+    start, cpu = time.perf_counter(), time.process_time()
+    with torch.no_grad():
+        found = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return found, dict(seconds=seconds, cpu_seconds=cpu, peak_gb=peak)
+
+
+def checked(run: Decomposition, parts: DetectionParts) -> dict[str, Any]:
+    """Prints and returns what a decomposition in check mode measured."""
+    found = dict(
+        stages=_stages(run.layers),
+        attributes=_attributes(parts),
+        tensors=len(run.layers),
+        residual=run.residual,
+    )
+    for name in ('stages', 'attributes'):
+        print(f'\n{name}')
+        for key, row in found[name].items():
+            shares = '  '.join(f'{n} {100 * share:5.1f} %' for n, share in row['shares'].items())
+            print(f'{key:32s} residual {row["residual"]:.1e}  {shares}')
+    print(f'\nlargest residual of {len(run.layers)} tensors: {run.residual:.2g}', flush=True)
+    return found
+
+
+def write(path: Path | None, result: dict[str, Any]) -> None:
+    """Writes the figures as JSON, if a path is given."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2) + '\n')
+
+
+def _stages(layers: list[LayerReport]) -> dict[str, dict[str, Any]]:
+    """Sums up the layers by the first two parts of their module's path, in their order."""
+    found: dict[str, list[LayerReport]] = {}
+    for layer in layers:
+        found.setdefault('.'.join(layer.module.split('.')[:2]), []).append(layer)
+    return {
+        stage: dict(residual=max(layer.residual for layer in each), shares=each[-1].shares)
+        for stage, each in found.items()
+    }
+
+
+def _attributes(parts: DetectionParts) -> dict[str, dict[str, Any]]:
+    """Returns each attribute's residual over the boxes and its components' mean shares."""
+    found = {}
+    for column, attribute in enumerate(parts.attributes):
+        one = DetectionParts(
+            (attribute,), parts.names, parts.value[:, [column]], parts.parts[:, :, [column]]
+        )
+        shares = one.shares(attribute).nanmean(0).tolist()
+        found[attribute] = dict(
+            residual=one.conservation_error(), shares=dict(zip(parts.names, shares, strict=True))
+        )
+    return found

@@ -1,0 +1,6 @@
+"""LMD in OpenPCDet: which sensor made the boxes of its BevFusion."""
+
+from .api import sensor_shares
+from .share_decomposer import ShareDecomposer
+
+__all__ = ['ShareDecomposer', 'sensor_shares']
