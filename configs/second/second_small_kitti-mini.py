@@ -49,7 +49,7 @@ val_dataloader = dict(dataset=lidar_only)
 test_dataloader = dict(dataset=lidar_only)
 val_evaluator = dict(
     ann_file=data_root + 'kitti_infos_val.pkl',
-    counts=[dict(score_thr=score, iou='bev', thr=0.5) for score in (0.3, 0.4, 0.5)],
+    counts=[dict(score_thr=score, iou='bev', thr=0.5) for score in (0.4, 0.5, 0.55, 0.6, 0.7)],
 )
 test_evaluator = val_evaluator
 load_from = 'checkpoints/second_small_miniworld.pth'

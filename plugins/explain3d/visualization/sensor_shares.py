@@ -45,6 +45,6 @@ def share_figure(table: SensorTable, width: float = 9.0, style: str | Style = 'w
         axes.grid(axis='x', color=style.muted, alpha=0.3)
         if axes.has_data():
             # Those of the lost ones below each other: side by side, two legends look like one.
-            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.03), ncols=columns, frameon=False,
-                        labelcolor=style.text)  # fmt: skip
+            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.03), ncols=columns,
+                        frameon=False, labelcolor=style.text)  # fmt: skip
     return figure
