@@ -5,7 +5,7 @@ import torch
 
 from explain3d.core import nmf_coarse
 from explain3d.core.nmf import factorize, factorize_batch
-from explain3d.core.nmf_coarse import LEAST_ROWS, STRIDE, accelerated, coarse
+from explain3d.core.nmf_coarse import LEAST_ROWS, LEVELS, accelerated, coarse
 from explain3d.core.nmf_init import nndsvd, random_factors
 from explain3d.core.nmf_updates import objective, steps
 
@@ -115,9 +115,9 @@ def test_the_same_call_gives_the_same_bits(F):
 def test_rows_that_tell_nothing_are_no_end(F, kind, rank):
     F = F.clone()
     if kind == 'no_rows':
-        F[::STRIDE] = 0
+        F[:: LEVELS[0][0]] = 0
     else:
-        F[::STRIDE] = F[0]
+        F[:: LEVELS[0][0]] = F[0]
     found = factorize(F, rank, init='coarse', max_iter=40, tol=0)
     assert torch.isfinite(found.H).all()
     assert torch.isfinite(found.W).all()
