@@ -26,7 +26,7 @@ from mmdet3d.registry import MODELS
 from mmdet3d.structures import Det3DDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from side_by_side import Claim, Ratio, arguments, report
+from side_by_side import Claim, Ratio, arguments, report, resident_memory
 from torch import nn
 
 from explain3d.lmd import Decomposition
@@ -131,22 +131,11 @@ def peak_memory(variant: str, modalities: int, args: argparse.Namespace, queue: 
     model = build(modalities, args)
     data = scene(model, args)
     cuda = args.device != 'cpu'
-    before = torch.cuda.memory_allocated() if cuda else _resident('VmRSS')
+    before = torch.cuda.memory_allocated() if cuda else resident_memory('VmRSS')
     if not cuda:
         Path('/proc/self/clear_refs').write_text('5')  # Building had a peak of its own.
     run(variant, model, data)
-    queue.put((torch.cuda.max_memory_allocated() if cuda else _resident('VmHWM'), before))
-
-
-def _resident(which: str) -> int:
-    """Returns this process's resident memory, or its peak; Linux only.
-
-    ``getrusage`` will not do: what it reports a child inherits from its parent.
-    """
-    for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith(f'{which}:'):
-            return int(line.split()[1]) * 1024
-    raise OSError(f'/proc/self/status has no {which}: use --no-memory.')
+    queue.put((torch.cuda.max_memory_allocated() if cuda else resident_memory('VmHWM'), before))
 
 
 def memory_of(variant: str, modalities: int, args: argparse.Namespace) -> float:

@@ -53,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint')
     parser.add_argument('--layer', default=LAYER)
     parser.add_argument('--slow-runs', type=int, help='rounds of torchnmf by default, if fewer')
+    parser.add_argument('--peers', nargs='+', choices=PEERS, default=PEERS)
     parser.add_argument('--ranks', type=int, nargs='+', default=[16, 32, 64])
     return parser.parse_args()
 
@@ -131,11 +132,12 @@ def iterations_to(features: Tensor, rank: int, error: float, **options: Any) -> 
     return high
 
 
-def solvers_for(features: Tensor, rank: int) -> dict[str, Solver]:
+def solvers_for(features: Tensor, rank: int, names: Sequence[str]) -> dict[str, Solver]:
     """Returns the sides by name."""
     peers: dict[str, Solver] = dict(
         zip(PEERS, (by_torchnmf, partial(by_torchnmf, beta=2.0), by_scikit_learn), strict=True)
     )
+    peers = {name: peers[name] for name in names}
     errors = {name: error_of(features, solve(features, rank)) for name, solve in peers.items()}
     sides = {**peers, 'ours': by_us, 'ours, NNDSVD alone': partial(by_us, init='nndsvd')}
     for name, error in errors.items():
@@ -147,7 +149,7 @@ def solvers_for(features: Tensor, rank: int) -> dict[str, Solver]:
 
 def measure(features: Tensor, rank: int, args: argparse.Namespace) -> dict[str, Any]:
     """Measures and prints one frame at one rank."""
-    sides = solvers_for(features, rank)
+    sides = solvers_for(features, rank, args.peers)
     slow_runs = args.runs if args.slow_runs is None else args.slow_runs
     turns, errors = Turns(args.device), {}
     for run in range(args.runs + 1):
@@ -164,7 +166,7 @@ def measure(features: Tensor, rank: int, args: argparse.Namespace) -> dict[str, 
         count = f', {options["max_iter"]} iterations' if 'max_iter' in options else ''
         print(f'  {name:42s} {turns.median(name):8.3f} s  error {errors[name]:.4f}{count}')
     gains: dict[str, Ratio] = {}
-    for name in PEERS:
+    for name in args.peers:
         ours = f'ours, to the error of {name}'
         if ours in sides:
             gains[name] = turns.ratio(name, ours)

@@ -55,6 +55,12 @@ RUNS = {
         ('configs/benchmark/benchmark_second_miniworld.py', '--one-pass-steps', '4'),
         ('--frames', '1', '--one-pass-steps', '1', '--sides', 'windows'),
     ),
+    'scale': Run(
+        'scale.py',
+        quick=('--runs', '1', '--detections', '1', '3', '--points', '--modalities'),
+        clouds=1,
+    ),
+    'soak': Run('soak.py', ('configs/ffam/ffam_second_miniworld.py',), ('--frames', '5')),
     'lmd': Run(
         'lmd_cost.py', quick=('--runs', '1', '--depth', '18', '--modalities', '2', '--no-memory')
     ),

@@ -84,6 +84,23 @@ def timed(step: Callable[[], T], device: str) -> tuple[float, T]:
     return time.perf_counter() - started, value
 
 
+def resident_memory(which: str) -> int:
+    """Returns this process's resident memory in bytes; Linux only.
+
+    ``getrusage`` will not do: what it reports a child inherits from its parent.
+
+    Args:
+        which: ``'VmRSS'`` now, ``'VmHWM'`` its peak.
+
+    Raises:
+        OSError: If the system does not tell.
+    """
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(f'{which}:'):
+            return int(line.split()[1]) * 1024
+    raise OSError(f'/proc/self/status has no {which}: memory cannot be measured here.')
+
+
 @dataclass(frozen=True)
 class Ratio:
     """A ratio of two sides, round by round.

@@ -5,7 +5,7 @@ import torch
 
 from explain3d.core import nmf_coarse
 from explain3d.core.nmf import factorize, factorize_batch
-from explain3d.core.nmf_coarse import LEAST_ROWS, STRIDE, accelerated, coarse
+from explain3d.core.nmf_coarse import LEAST_ROWS, LEVELS, accelerated, coarse
 from explain3d.core.nmf_init import nndsvd, random_factors
 from explain3d.core.nmf_updates import objective, steps
 
@@ -79,7 +79,7 @@ def test_it_is_ahead_of_nndsvd(seed):
     generator = torch.Generator().manual_seed(seed)
     left, right = (
         torch.randn(*shape, generator=generator, dtype=torch.float64)
-        for shape in ((LEAST_ROWS, 24), (24, 32))
+        for shape in ((3 * LEAST_ROWS // 2, 24), (24, 32))
     )
     F = (left @ right - 2).clamp(min=0)
     plain = factorize(F, 12, max_iter=10, tol=0)
@@ -115,9 +115,9 @@ def test_the_same_call_gives_the_same_bits(F):
 def test_rows_that_tell_nothing_are_no_end(F, kind, rank):
     F = F.clone()
     if kind == 'no_rows':
-        F[::STRIDE] = 0
+        F[:: LEVELS[0][0]] = 0
     else:
-        F[::STRIDE] = F[0]
+        F[:: LEVELS[0][0]] = F[0]
     found = factorize(F, rank, init='coarse', max_iter=40, tol=0)
     assert torch.isfinite(found.H).all()
     assert torch.isfinite(found.W).all()

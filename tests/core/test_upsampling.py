@@ -316,14 +316,16 @@ def test_single_precision_maps_stay_single():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 @pytest.mark.parametrize('lattice', [None, 2], ids=['free', 'halves'])
-def test_a_gpu_gives_the_same_bits(lattice):
+def test_a_gpu_finds_the_same_neighbours_to_the_bit(lattice):
     where = random_layer(3, (4, 5, 6), 0.7)
     points, values = random_points(3, 60, where, lattice).float(), values_for(where).float()
     there = LayerFeatures(
         where.values.cuda(), where.coords.cuda(), where.spatial_shape, where.geometry, where.name
     )
-    out = find_neighbours(points.cuda(), there).apply(values.cuda()).cpu()
-    assert torch.equal(out, find_neighbours(points, where).apply(values))
+    found, expected = find_neighbours(points.cuda(), there), find_neighbours(points, where)
+    assert torch.equal(found.index.cpu(), expected.index)
+    assert torch.equal(found.weight.cpu(), expected.weight)
+    torch.testing.assert_close(found.apply(values.cuda()).cpu(), expected.apply(values))
 
 
 GRID = random_layer(0, (3, 4, 5), 0.5)

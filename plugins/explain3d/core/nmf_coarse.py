@@ -1,7 +1,7 @@
-"""A head start for the factorisation: concepts of every eighth row, found by accelerated updates.
+"""A head start for the factorisation: concepts of a part of the rows, by accelerated updates.
 
 A layer has thousands of rows and few channels, so that a part of the rows already tells the
-concepts; an iteration over the part costs an eighth. Where there are too few rows for that, the
+concepts: first every eighth row, then every second. Where there are too few rows for that, the
 start is NNDSVD of all. Factors are (B, r, M) and (B, r, C) as in ``nmf_updates``.
 """
 
@@ -16,11 +16,9 @@ from torch import Tensor
 from .nmf_init import nndsvd
 from .nmf_updates import equal_weights, hals
 
-#: One row of so many is looked at.
-STRIDE = 8
-#: Iterations over these rows.
-ITERATIONS = 50
-#: Sweeps that fit the weights of all rows to the concepts.
+#: One row of so many is looked at, for so many iterations.
+LEVELS = ((8, 40), (2, 15))
+#: Sweeps that fit the weights of more rows to the concepts.
 SWEEPS = 4
 #: With fewer rows, or fewer times the channels, a part would not tell the concepts.
 LEAST_ROWS, LEAST_TIMES = 2000, 16
@@ -56,13 +54,21 @@ def coarse(features: Tensor, lengths: Sequence[int], rank: int) -> tuple[Tensor,
 
 
 def _head_start(features: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    part = features[:, ::STRIDE].contiguous()
-    _, W = accelerated(part, *nndsvd(part, rank), ITERATIONS)
+    W = None
+    for stride, iterations in LEVELS:
+        part = features[:, ::stride].contiguous()
+        H, W = nndsvd(part, rank) if W is None else (_fitted(part, W), W)
+        _, W = accelerated(part, H, W, iterations)
+    return _fitted(features, W), W
+
+
+def _fitted(features: Tensor, W: Tensor) -> Tensor:
+    """Returns (B, r, M) weights for concepts, close to the best."""
     H = equal_weights(features, W)
     product, gram = W @ features.mT, W @ W.mT
     for _ in range(SWEEPS):
         hals(H, product, gram)
-    return H, W
+    return H
 
 
 @dataclass

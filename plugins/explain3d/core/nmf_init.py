@@ -53,8 +53,9 @@ def nndsvd(features: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(wide.mT @ wide)
     V = _fix_signs(vectors.flip(-1)[..., :rank].mT)
     singular = values.flip(-1)[:, :rank].clamp(min=0).sqrt()
-    # sqrt(eps): the Gram matrix squares the condition number.
-    significant = singular > singular[:, :1] * torch.finfo(wide.dtype).eps ** 0.5
+    # The eigenvalues are right to C eps of the largest, and these are the roots.
+    rounding = (wide.shape[-1] * torch.finfo(wide.dtype).eps) ** 0.5
+    significant = singular > singular[:, :1] * rounding
     inverse = torch.where(significant, singular.reciprocal(), 0)
     U = (V @ wide.mT) * inverse[..., None]
 

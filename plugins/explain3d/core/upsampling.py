@@ -13,6 +13,7 @@ from itertools import product
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag, pad
 
 from .errors import InputError, UnknownNameError
 from .normalize import full_precision, require_finite
@@ -21,8 +22,10 @@ from .structures import LayerFeatures, VoxelGeometry
 MODES = ('manhattan', 'gaussian', 'reference')
 
 #: Rows that are searched, and values that are gathered, at a time: a bound on memory.
-SEARCH_CHUNK = 1 << 15
+SEARCH_CHUNK = 1 << 17
 GATHER_CHUNK = 1 << 22
+#: Maps come in multiples of so many.
+LANES = 16
 
 #: Distances to voxel centres are compared in steps of this part of the voxel's shortest edge, so
 #: that a tie is a tie on every device.
@@ -49,8 +52,8 @@ class NeighbourTable:
     def apply(self, maps: Tensor) -> Tensor:
         """Carries maps to the points (Eq. 10 of FFAM).
 
-        Sums run over the slots in order and nothing is scattered, so that the result does not
-        depend on the device or the number of threads.
+        Each sum runs over its slots in order and nothing is scattered, so that the result does not
+        depend on the number of threads or of maps; devices agree to rounding.
 
         Args:
             maps: (..., M) finite values per voxel.
@@ -58,20 +61,20 @@ class NeighbourTable:
         Returns:
             (..., N) values per point, 0 where a point has no neighbour.
         """
-        N, slots = self.index.shape
+        N = len(self.index)
         rows = maps.reshape(math.prod(maps.shape[:-1]), maps.shape[-1])
         out = maps.new_zeros(rows.shape[0], N)
         weight = self.weight.to(maps.dtype)
         if maps.shape[-1] == 0:
-            slots = 0
+            return out.reshape(*maps.shape[:-1], N)
         step = max(1, GATHER_CHUNK // max(1, N))
         for start in range(0, rows.shape[0], step):
-            # Voxels first: a neighbour's values for all maps lie side by side.
-            values = rows[start : start + step].T.contiguous()
-            total = values.new_zeros(N, values.shape[1])
-            for slot in range(slots):
-                total += weight[:, slot, None] * values[self.index[:, slot]]
-            out[start : start + step] = total.T
+            # Voxels first: a neighbour's values for all maps lie side by side. Whole registers of
+            # them: what is left over would be added in another way, and round differently.
+            part = rows[start : start + step]
+            values = pad(part.T, (0, -len(part) % LANES)).contiguous()
+            total = embedding_bag(self.index, values, per_sample_weights=weight, mode='sum')
+            out[start : start + step] = total.T[: len(part)]
         return out.reshape(*maps.shape[:-1], N)
 
 
@@ -129,12 +132,12 @@ def find_neighbours(
     grid = _Grid(layer, geometry, radius)
     offsets = _offsets(radius, mode, grid.flat, points.device)
     cells, inside = grid.cells(points)
-    slots = min(k, len(offsets))
-    index = cells.new_zeros(len(cells), slots)
-    weight = torch.zeros(len(cells), slots, dtype=torch.float64, device=cells.device)
     search = _search_reference if mode == 'reference' else _search_manhattan
-    for rows in _chunks(len(cells) if len(layer.coords) else 0):
-        index[rows], weight[rows] = search(grid, points[rows], cells[rows], offsets, k)
+    parts = [
+        search(grid, points[rows], cells[rows], offsets, k)
+        for rows in _chunks(len(cells) if len(layer.coords) else 0)
+    ]
+    index, weight = _joined(parts, cells.new_zeros(len(cells), min(k, len(offsets))))
     if mode == 'reference':
         # Its points come from a voxel generator, which drops those outside the grid.
         return NeighbourTable(index, weight * inside[:, None], inside)
@@ -157,6 +160,7 @@ class _Grid:
         self._size = torch.tensor(geometry.voxel_size, dtype=torch.float64, device=device)
         self.centers = geometry.centers(layer.coords, torch.float64)
         self._geometry = geometry
+        self._radius = radius
         self._shape = torch.tensor(layer.spatial_shape, device=device)
         self._margin = radius + 1
         self._padding = 2 * radius + 1
@@ -197,6 +201,21 @@ class _Grid:
         """Returns (n, B) metres from each point to the centres of (n, B) voxels, in float64."""
         return (points.double()[:, None] - self.centers[rows]).norm(dim=-1)
 
+    def squares(self, points: Tensor, cells: Tensor, offsets: Tensor) -> Tensor:
+        """Returns (B, n) squared metres from each point to the cells at B offsets from its own.
+
+        In a bird's-eye-view layer the height counts for nothing: it is common to all.
+        """
+        span = torch.arange(-self._radius, self._radius + 1, device=cells.device)[:, None]
+        total = 0
+        for axis in range(2 if self.flat else 3):
+            column = 2 - axis
+            origin, size = self._geometry.origin[axis], self._geometry.voxel_size[axis]
+            center = (cells[:, column] + span + 0.5).double() * size + origin
+            square = (points[:, axis].double() - center).square_()
+            total = total + square[offsets[:, column] + self._radius]
+        return total
+
     def squared_cells(self, points: Tensor, rows: Tensor) -> Tensor:
         """Returns (n, B) squared distances to voxel centres, each axis in its own edges."""
         steps = (points.double()[:, None] - self.centers[rows]) / self._size
@@ -212,14 +231,24 @@ def _search_manhattan(
     kernel = torch.tensor(kernel, dtype=torch.float64, device=steps.device)
     rows, found, inverse = grid.occupied(cells, offsets)
     index, column = _first(rows, found, k)
-    index, column = index[inverse], column[inverse]
-    # Only where there are more than k candidates does it matter where in its cell a point is.
-    crowded = (found.sum(dim=1) > k)[inverse].nonzero()[:, 0]
-    rows, found = rows[inverse[crowded]], found[inverse[crowded]]
-    order = _by_distance(grid, points[crowded], rows, steps).masked_fill(~found, _LAST)
-    nearest = order.sort(dim=1, stable=True).indices[:, :k]
-    index[crowded], column[crowded] = rows.gather(1, nearest), nearest
-    return index, _normalised(torch.where(column >= 0, kernel[column], 0))
+    weight = _normalised(torch.where(column >= 0, kernel[column], 0))
+    index, weight = index[inverse], weight[inverse]
+    # Only where there are more than k candidates does it matter where in its cell a point is, and
+    # only for those as far as the k-th: the weights are the same whichever of them are taken.
+    crowded = found.sum(dim=1) > k
+    farthest = torch.where(crowded, steps[column[:, -1]], -k)
+    nearer = (found & (steps < farthest[:, None])).sum(dim=1)
+    kinds = farthest * k + nearer  # There are fewer than k nearer ones.
+    for kind in kinds[crowded].unique().tolist():
+        far, near = divmod(kind, k)
+        these = (kinds == kind)[inverse].nonzero()[:, 0]
+        ring = steps == far
+        cell = inverse[these]
+        metric = grid.squares(points[these], cells[these], offsets[ring]).sqrt_()
+        metric = (metric / (grid.edge * TIE_STEP)).round_().long().T
+        order = torch.where(found[:, ring][cell], metric, _LAST).sort(dim=1, stable=True).indices
+        index[these, near:] = rows[:, ring][cell].gather(1, order[:, : k - near])
+    return index, weight
 
 
 def _gaussian(
@@ -248,15 +277,6 @@ def _search_reference(
 
 
 _LAST = torch.iinfo(torch.int64).max
-
-
-def _by_distance(grid: _Grid, points: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
-    """Returns (n, B) integers that order by Manhattan distance first, then by metres."""
-    if grid.flat:
-        # The height over a bird's-eye-view layer is common to all candidates.
-        points = torch.cat([points[:, :2].double(), grid.centers[:1, 2:].expand(len(points), 1)], 1)
-    metric = (grid.distance(points, rows) / (grid.edge * TIE_STEP)).round().long()
-    return (steps << 40) + metric.clamp(max=(1 << 40) - 1)
 
 
 def _first(rows: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -290,6 +310,15 @@ def _offsets(radius: int, mode: str, flat: bool, device: torch.device) -> Tensor
         cube = [offset for offset in cube if sum(map(abs, offset)) <= radius]
         cube.sort(key=lambda offset: sum(map(abs, offset)))
     return torch.tensor(cube, device=device)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]], nothing: Tensor) -> tuple[Tensor, Tensor]:
+    """Puts chunks together; a table is large, and most frames are one chunk."""
+    if not parts:
+        return nothing, nothing.double()
+    if len(parts) == 1:
+        return parts[0]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def _chunks(size: int) -> Iterator[slice]:
