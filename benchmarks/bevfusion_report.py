@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from explain3d.adapters.common.query_readings import HEATMAP
 from explain3d.lmd import Decomposition, LayerReport
-from explain3d.lmd.detections import DetectionParts
+from explain3d.lmd.detections import LOGIT, DetectionParts, SensorShares
 
 
 def normalise(model: nn.Module, run: Callable[[], Any]) -> None:
@@ -59,6 +60,16 @@ def checked(run: Decomposition, parts: DetectionParts) -> dict[str, Any]:
             print(f'{key:32s} residual {row["residual"]:.1e}  {shares}')
     print(f'\nlargest residual of {len(run.layers)} tensors: {run.residual:.2g}', flush=True)
     return found
+
+
+def score_deviation(shares: SensorShares) -> float:
+    """Returns how far the scores are from what the two logits say that were read, at most.
+
+    Logits of other queries or other cells would say something else.
+    """
+    parts = shares.parts
+    score = parts.of_value(LOGIT).sigmoid() * parts.of_value(HEATMAP).sigmoid()
+    return float((score - shares.detections.scores).abs().max())
 
 
 def write(path: Path | None, result: dict[str, Any]) -> None:

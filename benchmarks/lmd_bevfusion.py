@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bevfusion_report import checked, normalise, timed, write
+from bevfusion_report import checked, normalise, score_deviation, timed, write
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.config import Config
@@ -112,6 +112,7 @@ def main() -> None:
         (shares,), _ = decomposer.read(run, samples, decomposer.frames(batch))
         before, after = (s[0].pred_instances_3d.bboxes_3d.tensor for s in (plain, samples))
         result[mode] |= dict(boxes=len(shares.parts), boxes_unchanged=torch.equal(before, after))
+        result[mode]['score_deviation'] = score_deviation(shares)
         print(mode, result[mode], flush=True)
         if mode == 'check':
             result |= checked(run, shares.parts)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bevfusion_report import checked, normalise, timed, write
+from bevfusion_report import checked, normalise, score_deviation, timed, write
 from PIL import Image
 from torch import nn
 
@@ -141,6 +141,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         (shares,), _ = decomposer.read(run, kept, predicted, batch)
         same = all(torch.equal(plain[0][key], predicted[0][key]) for key in plain[0])
         result[mode] |= dict(boxes=len(shares.parts), boxes_unchanged=same)
+        result[mode]['score_deviation'] = score_deviation(shares)
         print(mode, result[mode], flush=True)
         if mode == 'check':
             result |= checked(run, shares.parts)

@@ -245,6 +245,12 @@ def test_a_camera_that_provably_does_not_matter_has_no_share_and_blanking_it_cha
         assert not torch.equal(frame.effects['lidar'].raw, frame.parts.value)
 
 
+def test_frames_without_detections():
+    for frame in ShareDecomposer(build(), score_thr=2.0).decompose(tensors(batch_of(0, 1)))[1]:
+        assert frame.parts.parts.shape[:2] == (0, 3)
+        assert len(frame.effects['camera'].raw) == 0
+
+
 def test_a_batch_without_a_sensor():
     model, batch = build(), tensors(batch_of(0, 1))
     dark = without(model, batch, 'camera')['camera_imgs']

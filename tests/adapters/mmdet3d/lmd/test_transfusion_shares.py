@@ -173,6 +173,13 @@ def test_without_a_sensor_raw_outputs_are_those_of_the_queries_of_the_same_cells
     assert torch.equal(again.effects['lidar'].raw.isnan(), raw.isnan())
 
 
+def test_frames_without_detections():
+    _, frames = decompose(toy.build(), cases.batch(0, 1), score_thr=2.0)
+    for frame in frames:
+        assert frame.parts.parts.shape == (0, 3, len(ATTRIBUTES))
+        assert frame.effects['lidar'].raw.shape == (0, len(ATTRIBUTES))
+
+
 def test_the_heat_map_and_the_queries_as_wholes_from_python():
     model = toy.build()
     outputs = ['bbox_head.heatmap_head', 'bbox_head.decoder.0']

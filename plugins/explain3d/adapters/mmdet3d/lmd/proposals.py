@@ -60,7 +60,7 @@ def proposed_sensors(model: nn.Module) -> dict[str, Mapping[str, Any]]:
 
 def proposal_of(model: nn.Module) -> Proposal | None:
     """Returns what is known of detectors of the model's kind, if anything."""
-    found = (_bevfusion(model),)
+    found = (_bevfusion(model), _mvxnet(model))
     return next((proposal for proposal in found if proposal is not None), None)
 
 
@@ -84,3 +84,15 @@ def _bevfusion(model: nn.Module) -> Proposal | None:
     return Proposal(
         {'sensors': sensors, 'branches': branches}, {'lidar': dict(inputs=('points',), least=1)}
     )
+
+
+def _mvxnet(model: nn.Module) -> Proposal | None:
+    """MVXNet: image features of some levels join the points inside the dynamic voxel encoder."""
+    encoder = getattr(model, 'pts_voxel_encoder', None)
+    fusion = getattr(encoder, 'fusion_layer', None)
+    if not isinstance(fusion, nn.Module) or not hasattr(fusion, 'img_levels'):
+        return None
+    place = 'pts_voxel_encoder.fusion_layer'
+    camera = [Seed(place, path=f'0.{level}', modality='camera') for level in fusion.img_levels]
+    lidar = Seed('pts_voxel_encoder', path='0', modality='lidar')
+    return Proposal({'sensors': (*camera, lidar)}, {'lidar': dict(inputs=('points',), least=1)})
