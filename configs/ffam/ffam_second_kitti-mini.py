@@ -5,3 +5,5 @@ _base_ = [
     '../_base_/explainers/ffam.py',
 ]
 load_from = 'checkpoints/kitti-mini/second_small_kitti-mini.pth'
+# Scores of these weights are high: see checkpoints/README.md.
+_base_.custom_hooks[0].select.update(score_thr=0.55)
