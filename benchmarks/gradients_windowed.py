@@ -120,7 +120,7 @@ def measure(args: argparse.Namespace) -> tuple[Turns, dict[str, float], Trace]:
     """Returns the seconds of each side, the largest differences, and a trace without windows."""
     subject, targets = Subject.of(args), parse_targets(args.targets)
     explainer = EXPLAINERS.build(dict(type='FFAM', layer=args.layer))
-    turns, worst = Turns(args.device), {'windows': 0.0, 'no second pass': 0.0}
+    turns, worst = Turns(args.device), {'no second pass': 0.0}
     slow_runs = args.runs if args.slow_runs is None else args.slow_runs
 
     def explained(first: FirstPass | None = None) -> Maps:
@@ -138,7 +138,7 @@ def measure(args: argparse.Namespace) -> tuple[Turns, dict[str, float], Trace]:
                 'one pass each',
                 lambda t=second: reduce_gradients(replace(t, gradients=None), targets),
             )
-            worst['windows'] = max(worst['windows'], difference(fast, slow))
+            worst['windows'] = max(worst.get('windows', 0.0), difference(fast, slow))
         before = turns.take(BEFORE, explained)
         after = turns.take(ALL, lambda f=first: explained(f))
         found = difference(after.saliency, before.saliency)
