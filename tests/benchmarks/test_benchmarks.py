@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[2] / 'benchmarks'
 #: Not named by ``run_all.py``: which detectors run, comparisons, and what others import.
 OTHERS = {
     'detectors_on_cpu.py', 'pcdet_detectors_on_cpu.py', 'explainer_variants.py', 'side_by_side.py',
-    'run_all.py',
+    'run_all.py', 'lmd_bevfusion.py', 'lmd_pcdet_bevfusion.py', 'bevfusion_report.py',
 }  # fmt: skip
 
 
