@@ -8,11 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from explain3d.adapters.pcdet.lmd import ShareDecomposer, sensor_shares
+from explain3d.adapters.pcdet.lmd import ShareDecomposer, sensor_report, sensor_shares
 from explain3d.adapters.pcdet.lmd.blanks import without
 from explain3d.adapters.pcdet.lmd.proposals import seeds_of
 from explain3d.core.errors import InputError, NotApplicableError, UnknownNameError
+from explain3d.core.results import ResultStore
 from explain3d.lmd import Decomposition
+from explain3d.lmd.tags import FrameTags, write_tags
 from tests.helpers import toy_fusion as toy
 
 LEVELS = ('sensors', 'branches')
@@ -297,3 +299,32 @@ def test_what_is_not_known_is_refused():
     model.dense_head = nn.Identity()
     with pytest.raises(NotApplicableError, match='expected a TransFusionHead'):
         ShareDecomposer(model)
+
+
+def test_a_report_over_a_data_set_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    model, items = build(), [dict(index=i) for i in (0, 1, 2)]
+    write_tags(tmp_path / 'tags.json', {'f1': FrameTags({'weather': 'rain'})})
+    options = dict(out_dir=tmp_path / 'out', tags=tmp_path / 'tags.json', score_thr=0.01)
+    table = sensor_report(model, items, 'branches', frames=2, **options)
+    files = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert files == {'frames', 'report.md', 'report.csv', 'report.json', 'report.png'}
+    alone = [sensor_shares(model, item, 'branches', score_thr=0.01) for item in items]
+    everything, rain = table.groups[0], table.groups[-1]
+    assert everything.boxes == sum(len(frame.parts) for frame in alone[:2])
+    assert (rain.tag, rain.boxes) == (('weather', 'rain'), len(alone[1].parts))
+    shares = torch.cat([frame.parts.shares('logit') for frame in alone[:2]]).nanmean(0)
+    assert list(everything.shares.values()) == pytest.approx(shares.tolist(), rel=1e-5)
+    assert table.protocol['frames with tags'] == 1
+    assert [frame.frame_id for frame in ResultStore(tmp_path / 'out/frames')] == ['f0', 'f1']
+    done, decompose = [], ShareDecomposer.decompose
+
+    def counting(self, batch):
+        done.append(str(batch['frame_id'][0]))
+        return decompose(self, batch)
+
+    monkeypatch.setattr(ShareDecomposer, 'decompose', counting)
+    assert sensor_report(model, items, 'branches', **options).groups[0].boxes > everything.boxes
+    assert done == ['f2']
+    write_tags(tmp_path / 'tags.json', {'elsewhere': FrameTags()})
+    with pytest.raises(InputError, match="such as 'elsewhere'"):
+        sensor_report(model, items, 'branches', **options)

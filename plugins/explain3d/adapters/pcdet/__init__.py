@@ -7,7 +7,7 @@ runs OpenPCDet's own test with an explainer attached. Importing this package imp
 from ..common.layers import LayerInfo
 from .api import explain
 from .layers import layers
-from .lmd import sensor_shares
+from .lmd import sensor_report, sensor_shares
 from .tracer import Tracer
 
-__all__ = ['LayerInfo', 'Tracer', 'explain', 'layers', 'sensor_shares']
+__all__ = ['LayerInfo', 'Tracer', 'explain', 'layers', 'sensor_report', 'sensor_shares']

@@ -12,12 +12,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from ....core.errors import InputError
-from ....core.results import atomic_write
-from ....lmd import Seed
-from ....lmd.sensor_report import csv_text, figures, json_text, markdown
+from ....lmd.sensor_report import figures, markdown
 from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
 from ....lmd.tags import read_tags
 from ....registry import METRICS
+from ...common.share_report import protocol_of, write_report
 from .share_hook import SHARES
 
 
@@ -74,15 +73,13 @@ class SensorShareMetric(BaseMetric):
                     f'Expected data samples with {SHARES!r}, received one without: add an '
                     'explain3d.SensorShareHook to custom_hooks.'
                 )
-            settings = {k: v for k, v in found.settings.items() if k in _PROTOCOL}
-            settings['begins at'] = _beginnings(found.settings['seeds'])
             tags = self.tags.get(found.frame_id)
             boxes = [asdict(box) for box in boxes_of(found, tags, found.settings['overlap'])]
             self.results.append(
                 dict(
                     frame=found.frame_id,
                     boxes=boxes,
-                    settings=settings,
+                    settings=protocol_of(found.settings),
                     tagged=tags is not None,
                 )
             )
@@ -120,36 +117,3 @@ class SensorShareMetric(BaseMetric):
                 'this split.'
             )
         return tagged
-
-
-#: Settings that belong beside the figures.
-_PROTOCOL = ('score_thr', 'overlap', 'blank', 'rules', 'model')
-
-
-def _beginnings(seeds: Sequence[dict]) -> str:
-    """Says of each modality where it begins: a branch may hold another sensor's data already."""
-    places: dict[str, list[str]] = {}
-    for seed in seeds:
-        for modality in Seed(**seed).modalities:
-            places.setdefault(modality, []).append(f'{seed["module"]}[{seed["path"]}]')
-    return '; '.join(f'{modality}: {" and ".join(found)}' for modality, found in places.items())
-
-
-def write_report(table: SensorTable, folder: Path) -> None:
-    """Writes the report in all its forms.
-
-    Args:
-        table: The table.
-        folder: Made if needed.
-
-    Raises:
-        ResultFileError: If it cannot be written to.
-    """
-    from ....visualization.sensor_shares import share_figure
-    from ....visualization.style import save_figure
-
-    texts = {'md': markdown(table) + '\n', 'csv': csv_text(table), 'json': json_text(table)}
-    for suffix, text in texts.items():
-        with atomic_write(folder / f'report.{suffix}', 'the report') as file:
-            file.write(text.encode())
-    save_figure(share_figure(table), folder / 'report.png')
