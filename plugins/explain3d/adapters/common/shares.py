@@ -2,18 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
-from ...core.errors import InputError
+from ...core.errors import InputError, UnknownNameError
 from ...core.matching import match
 from ...core.structures import Detections
-from ...lmd.detections import Effect
+from ...lmd import Decomposition, Rules, Seed
+from ...lmd.detections import Effect, SensorShares
 from ...lmd.nested import tensors
+from .frame_explainer import package_versions, weights_digest
+
+
+class ShareReader(ABC):
+    """What decides the sensor shares of a detector, in either host.
+
+    A subclass knows the host. What its ``run`` needs has to be there before this is initialised.
+
+    Args:
+        model: The detector, without wrappers.
+        seeds: Where the modalities begin.
+        rules: The rules.
+        mode: 'production', or 'check', which measures the residual.
+        blank: Modalities to be blanked, one after the other, each in a further pass; None: all.
+        score_thr: Least score of detections that are read out, and that count as still found.
+        overlap: Overlap in the bird's-eye view above which a box counts as the same one.
+        class_names: Names of the classes.
+        packages: Those whose versions stand in a result.
+
+    Raises:
+        UnknownNameError: If a module, rule, mode or modality is unknown.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        seeds: tuple[Seed, ...],
+        rules: Rules,
+        mode: str,
+        blank: Sequence[str] | None,
+        score_thr: float,
+        overlap: float,
+        class_names: Iterable[str],
+        packages: Sequence[str],
+    ) -> None:
+        self.model, self.seeds, self.rules, self.mode = model, seeds, rules, mode
+        self.modalities = self.run().modalities  # What does not fit is found now.
+        self.blank = self.modalities if blank is None else tuple(blank)
+        unknown = [name for name in self.blank if name not in self.modalities]
+        if unknown:
+            raise UnknownNameError(
+                f'Unknown modalities {unknown} to blank: expected among {list(self.modalities)}.'
+            )
+        self.score_thr, self.overlap = score_thr, overlap
+        self.class_names = tuple(class_names)
+        self.versions = package_versions(packages)
+
+    @abstractmethod
+    def run(self) -> Decomposition:
+        """Returns a decomposition to be entered."""
+
+    @abstractmethod
+    def detections_of(self, output: Any, frame_id: str) -> Detections:
+        """Returns all detections among what the host predicts for a frame."""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What decides a result, as plain data; a digest stands for the weights."""
+        return {
+            'method': 'LMD of detections',
+            'seeds': [asdict(seed) for seed in self.seeds],
+            'rules': self.rules.as_dict(),
+            'mode': self.mode,
+            'blank': list(self.blank),
+            **self._own_settings(),
+            'score_thr': self.score_thr,
+            'overlap': self.overlap,
+            'class_names': list(self.class_names),
+            'model': weights_digest(self.model),
+        }
+
+    def _own_settings(self) -> dict[str, Any]:
+        """Returns what only this host's reader can be told."""
+        return {}
+
+    def _selected(self, output: Any, frame_id: str) -> tuple[Detections, Tensor]:
+        """Returns all detections of a frame, and which of them have the score."""
+        found = self.detections_of(output, frame_id)
+        return found, (found.scores >= self.score_thr).nonzero().flatten()
+
+    @staticmethod
+    def _add(name: str, effects: Iterable[Effect], results: Sequence[SensorShares]) -> None:
+        """Adds to each frame's result what became of its detections without a sensor."""
+        for result, effect in zip(results, effects, strict=True):
+            result.effects[name] = effect
 
 
 def effect_of(before: Detections, after: Detections, raw: Tensor, overlap: float) -> Effect:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from ....core.errors import UnknownNameError
 from ....core.structures import Detections
 from ....lmd import Decomposition, Output, Rules
 from ....lmd.detections import Effect, Reading, SensorShares, read_out, read_values
 from ....lmd.frame import frame_of
-from ...common.frame_explainer import package_versions, weights_digest
-from ...common.shares import effect_of, kept_outputs
+from ...common.shares import ShareReader, effect_of, kept_outputs
 from ..detector import head_of
 from ..frame_explainer import PACKAGES
 from ..frames import detections_of
@@ -29,7 +26,7 @@ from .proposals import proposed_sensors
 from .readings import readings_class, readings_of
 
 
-class ShareDecomposer:
+class ShareDecomposer(ShareReader):
     """Decomposes the detections that one model finds, and finds them again without each sensor.
 
     Args:
@@ -62,25 +59,16 @@ class ShareDecomposer:
         class_names: Sequence[str] | None = None,
         frame_id: str | None = None,
     ) -> None:
-        self.model, self.mode, self.frame_id = model, mode, frame_id
-        self.seeds, self.rules = seeds_of(model, seeds), Rules.from_config(rules)
+        self.frame_id = frame_id
+        begins, rules = seeds_of(model, seeds), Rules.from_config(rules)
         self.path, self.head = head_of(model)
         self.reader = readings_class(self.head)
         self.outputs = {self.path: Output(self.path)}
         self.layers = tuple(f'{self.path}.{layer}' for layer in self.reader.layers(self.head))
-        self.modalities = self.run().modalities  # What does not fit is found now.
-        self.blank = self.modalities if blank is None else tuple(blank)
-        unknown = [name for name in self.blank if name not in self.modalities]
-        if unknown:
-            raise UnknownNameError(
-                f'Unknown modalities {unknown} to blank: expected among {list(self.modalities)}.'
-            )
-        self.score_thr, self.overlap = score_thr, overlap
         self.sensors = {**proposed_sensors(model), **(sensors or {})}
         known = (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
-        self.class_names = tuple(class_names or known)
-        self.versions = package_versions(PACKAGES)
-        self._settings: dict[str, Any] | None = None
+        names = class_names or known
+        super().__init__(model, begins, rules, mode, blank, score_thr, overlap, names, PACKAGES)
 
     def run(self) -> Decomposition:
         """Returns a decomposition to be entered."""
@@ -88,23 +76,12 @@ class ShareDecomposer:
             self.model, self.seeds, self.outputs, self.rules, self.mode, capture=self.layers
         )
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides a result, as plain data; a digest stands for the weights."""
-        if self._settings is None:
-            self._settings = {
-                'method': 'LMD of detections',
-                'seeds': [asdict(seed) for seed in self.seeds],
-                'rules': self.rules.as_dict(),
-                'mode': self.mode,
-                'blank': list(self.blank),
-                'sensors': {name: dict(spec) for name, spec in self.sensors.items()},
-                'score_thr': self.score_thr,
-                'overlap': self.overlap,
-                'class_names': list(self.class_names),
-                'model': weights_digest(self.model),
-            }
-        return self._settings
+    def detections_of(self, output: Any, frame_id: str) -> Detections:
+        """Returns the detections of a data sample."""
+        return detections_of(output, self.class_names, frame_id)
+
+    def _own_settings(self) -> dict[str, Any]:
+        return {'sensors': {name: dict(spec) for name, spec in self.sensors.items()}}
 
     def frames(self, data: Mapping[str, Any]) -> list[BatchFrame]:
         """Takes a batch apart; before the host's own pass, which may change it."""
@@ -133,8 +110,7 @@ class ShareDecomposer:
         results, readings = self.read(run, samples, frames)
         for name in self.blank:
             effects = self._effects(host, self._without(again, name), frames, results, readings)
-            for result, effect in zip(results, effects, strict=True):
-                result.effects[name] = effect
+            self._add(name, effects, results)
         return samples, results
 
     def read(
@@ -176,11 +152,6 @@ class ShareDecomposer:
                 )
             )
         return results, readings
-
-    def _selected(self, sample: Any, frame_id: str) -> tuple[Detections, Tensor]:
-        """Returns all detections of a sample, and which of them have the score."""
-        found = detections_of(sample, self.class_names, frame_id)
-        return found, (found.scores >= self.score_thr).nonzero().flatten()
 
     def _without(self, data: Mapping[str, Any], name: str) -> dict[str, Any]:
         """Returns a copy of the batch with a modality blanked in every frame."""

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ....core.errors import NotApplicableError, UnknownNameError
+from ....core.errors import NotApplicableError
 from ....core.session import overridden
 from ....core.structures import Detections
 from ....lmd import Decomposition, Rules, Seed
 from ....lmd.detections import Effect, Reading, SensorShares, read_out, read_values
 from ....lmd.frame import frame_of
 from ...common.candidates import identify
-from ...common.frame_explainer import package_versions, weights_digest
 from ...common.query_readings import QueryMaps, cells_of
-from ...common.shares import effect_of, kept_outputs
+from ...common.shares import ShareReader, effect_of, kept_outputs
 from ..detector import forgotten
 from ..frames import detections_of, frames_of
 from ..heads import TransFusionCandidates, candidates_class
@@ -32,7 +30,7 @@ _HEAT, _PREDICTIONS = f'{HEAD}.heatmap_head', f'{HEAD}.prediction_head'
 _QUERIES = f'{HEAD}.decoder'
 
 
-class ShareDecomposer:
+class ShareDecomposer(ShareReader):
     """Decomposes the detections that a BevFusion finds, and finds them again without each sensor.
 
     Args:
@@ -59,24 +57,23 @@ class ShareDecomposer:
         score_thr: float = 0.2,
         overlap: float = 0.1,
     ) -> None:
-        self.model, self.head, self.mode = model, getattr(model, HEAD, None), mode
+        self.head = getattr(model, HEAD, None)
         if candidates_class(self.head) is not TransFusionCandidates:
             raise NotApplicableError(
                 f'Which outputs of {type(self.head).__name__} make a detection is not known: '
                 'expected a TransFusionHead, the head of BevFusion.'
             )
-        self.seeds, self.rules = seeds_of(model, seeds), Rules.from_config(rules)
-        self.modalities = self.run().modalities  # What does not fit is found now.
-        self.blank = self.modalities if blank is None else tuple(blank)
-        unknown = [name for name in self.blank if name not in self.modalities]
-        if unknown:
-            raise UnknownNameError(
-                f'Unknown modalities {unknown} to blank: expected among {list(self.modalities)}.'
-            )
-        self.score_thr, self.overlap = score_thr, overlap
-        self.class_names = tuple(getattr(model, 'class_names', ()))
-        self.versions = package_versions(('pcdet',))
-        self._settings: dict[str, Any] | None = None
+        super().__init__(
+            model,
+            seeds_of(model, seeds),
+            Rules.from_config(rules),
+            mode,
+            blank,
+            score_thr,
+            overlap,
+            getattr(model, 'class_names', ()),
+            ('pcdet',),
+        )
 
     def run(self) -> Decomposition:
         """Returns a decomposition to be entered."""
@@ -84,22 +81,9 @@ class ShareDecomposer:
             self.model, self.seeds, [_HEAT, _PREDICTIONS], self.rules, self.mode, [_QUERIES]
         )
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides a result, as plain data; a digest stands for the weights."""
-        if self._settings is None:
-            self._settings = {
-                'method': 'LMD of detections',
-                'seeds': [asdict(seed) for seed in self.seeds],
-                'rules': self.rules.as_dict(),
-                'mode': self.mode,
-                'blank': list(self.blank),
-                'score_thr': self.score_thr,
-                'overlap': self.overlap,
-                'class_names': list(self.class_names),
-                'model': weights_digest(self.model),
-            }
-        return self._settings
+    def detections_of(self, output: Mapping[str, Tensor], frame_id: str) -> Detections:
+        """Returns the detections of a frame of OpenPCDet's predictions."""
+        return detections_of(output, self.class_names, frame_id)
 
     def decompose(self, batch: Mapping[str, Any]) -> tuple[list[dict], list[SensorShares]]:
         """Predicts on a batch, decomposes that very pass, and predicts without each sensor.
@@ -120,9 +104,7 @@ class ShareDecomposer:
             results, readings = self.read(run, kept, predicted, batch)
             for name in self.blank:
                 other = without(self.model, batch, name)
-                effects = self._effects(other, predicted, results, readings)
-                for result, effect in zip(results, effects, strict=True):
-                    result.effects[name] = effect
+                self._add(name, self._effects(other, predicted, results, readings), results)
         return predicted, results
 
     def read(
@@ -179,13 +161,6 @@ class ShareDecomposer:
 
         with overridden(self.head, 'get_bboxes', keep):
             yield kept
-
-    def _selected(
-        self, predicted: Mapping[str, Tensor], frame_id: str
-    ) -> tuple[Detections, Tensor]:
-        """Returns all detections of a frame, and which of them have the score."""
-        found = detections_of(predicted, self.class_names, frame_id)
-        return found, (found.scores >= self.score_thr).nonzero().flatten()
 
     def _queries(
         self, kept: Mapping[str, Tensor], found: Detections, frame_id: str, index: int
