@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import InputError
 from ...core.results import atomic_write
 from ...lmd import Seed
 from ...lmd.sensor_report import csv_text, json_text, markdown
@@ -19,6 +20,31 @@ def protocol_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what of a decomposition's settings stands beside the report's figures."""
     found = {name: value for name, value in settings.items() if name in _PROTOCOL}
     return {**found, 'begins at': _beginnings(settings['seeds'])}
+
+
+def of_frames(
+    protocol: Mapping[str, Any], frames: Sequence[str], tags: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the protocol of a report over frames.
+
+    Args:
+        protocol: Of ``protocol_of``.
+        frames: Their names.
+        tags: Tags by the names of frames, empty if there are none.
+
+    Raises:
+        InputError: If there are tags, but none of these frames.
+    """
+    found = {'frames': len(frames), **protocol}
+    if not tags:
+        return found
+    tagged = sum(name in tags for name in frames)
+    if not tagged:
+        raise InputError(
+            f'Expected tags of the frames of this run, such as {next(iter(frames), None)!r}, '
+            f'received those of others, such as {next(iter(tags))!r}: give the file of this split.'
+        )
+    return {**found, 'frames with tags': tagged}
 
 
 def _beginnings(seeds: Sequence[dict]) -> str:

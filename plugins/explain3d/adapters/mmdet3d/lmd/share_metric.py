@@ -16,7 +16,7 @@ from ....lmd.sensor_report import figures, markdown
 from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
 from ....lmd.tags import read_tags
 from ....registry import METRICS
-from ...common.share_report import protocol_of, write_report
+from ...common.share_report import of_frames, protocol_of, write_report
 from .share_hook import SHARES
 
 
@@ -76,12 +76,7 @@ class SensorShareMetric(BaseMetric):
             tags = self.tags.get(found.frame_id)
             boxes = [asdict(box) for box in boxes_of(found, tags, found.settings['overlap'])]
             self.results.append(
-                dict(
-                    frame=found.frame_id,
-                    boxes=boxes,
-                    settings=protocol_of(found.settings),
-                    tagged=tags is not None,
-                )
+                dict(frame=found.frame_id, boxes=boxes, settings=protocol_of(found.settings))
             )
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
@@ -99,21 +94,10 @@ class SensorShareMetric(BaseMetric):
         if not boxes:
             logger.warning('No detection has the score: there is nothing to report.')
             return {'all/boxes': 0}
-        protocol = {'frames': len(frames), **next(iter(frames.values()))['settings']}
-        if self.tags:
-            protocol['frames with tags'] = self._tagged(frames)
+        settings = next(iter(frames.values()))['settings']
+        protocol = of_frames(settings, list(frames), self.tags)
         self.table = table_of(boxes, self.edges, protocol)
         logger.info(f'\n{markdown(self.table)}')
         if self.dir is not None and dist.is_main_process():
             write_report(self.table, Path(self.dir))
         return figures(self.table)
-
-    def _tagged(self, frames: dict[str, dict]) -> int:
-        tagged = sum(frame['tagged'] for frame in frames.values())
-        if not tagged:
-            raise InputError(
-                f'Expected tags of the frames of this run, such as {next(iter(frames))!r}, '
-                f'received those of others, such as {next(iter(self.tags))!r}: give the file of '
-                'this split.'
-            )
-        return tagged

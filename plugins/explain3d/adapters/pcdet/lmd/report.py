@@ -10,13 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from ....core.errors import InputError
 from ....core.results import ResultStore
 from ....core.session import frozen_evaluation
 from ....lmd.detections import SensorShares
 from ....lmd.sensor_table import SensorTable, boxes_of, table_of
 from ....lmd.tags import read_tags
-from ...common.share_report import protocol_of, write_report
+from ...common.share_report import of_frames, protocol_of, write_report
 from ..api import batch_of, on_device
 from ..detector import unwrap
 from ..frames import frame_id_of
@@ -62,18 +61,12 @@ def sensor_report(
     decomposer = ShareDecomposer(detector, seeds, **settings)
     store = ResultStore(Path(out_dir) / 'frames', decomposer.settings, on_mismatch='recompute')
     count = len(dataset) if frames is None else min(frames, len(dataset))
-    boxes, tagged = [], 0
+    boxes, names = [], []
     for found in _shares(decomposer, detector, dataset, count, store):
-        mine = known.get(found.frame_id)
-        tagged += mine is not None
-        boxes += boxes_of(found, mine, decomposer.overlap)
-    if known and not tagged:
-        raise InputError(
-            f'Expected tags of frames of this data set, received those of others, such as '
-            f'{next(iter(known))!r}: give the file of this split.'
-        )
-    protocol = {'frames': count, **protocol_of(decomposer.settings)}
-    table = table_of(boxes, edges, {**protocol, 'frames with tags': tagged} if known else protocol)
+        names.append(found.frame_id)
+        boxes += boxes_of(found, known.get(found.frame_id), decomposer.overlap)
+    protocol = of_frames(protocol_of(decomposer.settings), names, known)
+    table = table_of(boxes, edges, protocol)
     write_report(table, Path(out_dir))
     return table
 
