@@ -22,7 +22,7 @@ from ...core.capture import Leaf
 from ...core.gradients import gradient_at
 from ...core.reach import ReachProbe
 from .black_box import DetectorBlackBox
-from .first_pass import Raw, Recording
+from .first_pass import FirstPass, Raw, Recording
 from .layer_windows import LayerWindows, is_map, windows_of
 from .layers import LayerInfo
 from .nested import leaves
@@ -106,6 +106,31 @@ class GradientWindows:
                 yield
             finally:
                 handle.remove()
+
+    def begin(
+        self,
+        first: FirstPass | None,
+        replay: Replays,
+        box: DetectorBlackBox | None,
+        raw: Callable[[], Raw],
+    ) -> tuple[Leaf, dict[str, Tensor], Raw]:
+        """Begins a frame's trace: from the notes of the host's pass, or by a second pass.
+
+        Args:
+            first: The frame in the host's own pass, if there are notes of it.
+            replay: Runs the frame.
+            box: The detector as a black box, None where it cannot be one.
+            raw: Returns what the second pass left of the head's raw outputs, and forgets it.
+
+        Returns:
+            The leaf, each attribute's (K,) values, and the head's raw outputs.
+        """
+        self.box = box
+        if first is not None and self.ready:
+            return first.leaf, replay.seen(box.candidates_of(first.raw), first.leaf), first.raw
+        with self.watching():
+            leaf, attributes = replay.first()
+        return leaf, attributes, raw()
 
     def give_up(self, reason: str) -> None:
         """From now on every detection has a pass of its own."""

@@ -87,15 +87,8 @@ class Tracer:
             frame_id,
         )
         box = black_box_of(self.model, predict)
-        self.windows.box = box
-        if first is not None and self.windows.ready:
-            leaf, raw = first.leaf, first.raw
-            attributes = replay.seen(box.candidates_of(raw), leaf)
-        else:
-            with self.windows.watching():
-                leaf, attributes = replay.first()
-            raw, self._raw = self._raw, None
-            require_dependence(attributes, self.layer, self.head_path)
+        leaf, attributes, raw = self.windows.begin(first, replay, box, self._taken)
+        require_dependence(attributes, self.layer, self.head_path)
         features, rows = layer_rows(self.layer, leaf, inputs.get('voxels', {}).get('coors'))
         points = inputs['points'][0]
         return Trace(
@@ -110,6 +103,11 @@ class Tracer:
             black_box=box,
             gradients=self.windows.source(leaf, rows, raw, replay, attributes, points),
         )
+
+    def _taken(self) -> Any:
+        """The head's raw outputs in the last pass, which are not kept any longer."""
+        raw, self._raw = self._raw, None
+        return raw
 
     def _pass(
         self,

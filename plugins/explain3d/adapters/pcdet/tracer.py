@@ -84,17 +84,9 @@ class Tracer:
             frame.frame_id,
         )
         box = black_box_of(self.model, predict, self.family)
-        self.windows.box = box
-        coords = None
-        if frame.first is not None and self.windows.ready:
-            leaf, raw = frame.first.leaf, frame.first.raw
-            attributes = replay.seen(box.candidates_of(raw), leaf)
-        else:
-            with self.windows.watching():
-                leaf, attributes = replay.first()
-            raw, self._raw = self._raw, None
-            require_dependence(attributes, self.layer, self.head_path)
-            coords = input_coords(batches[0], self.layer.key)
+        leaf, attributes, raw = self.windows.begin(frame.first, replay, box, self._taken)
+        require_dependence(attributes, self.layer, self.head_path)
+        coords = input_coords(batches[0], self.layer.key) if batches else None
         features, rows = layer_rows(self.layer, leaf, coords)
         return Trace(
             points=frame.points,
@@ -108,6 +100,11 @@ class Tracer:
             black_box=box,
             gradients=self.windows.source(leaf, rows, raw, replay, attributes, frame.points),
         )
+
+    def _taken(self) -> Any:
+        """The head's raw outputs in the last pass, which are not kept any longer."""
+        raw, self._raw = self._raw, None
+        return raw
 
     def _pass(
         self,
