@@ -44,12 +44,18 @@ CONFIG = 'second/second_hv_secfpn_8xb6-80e_kitti-3d-3class.py'
 ALL, BEFORE = 'FFAM', 'FFAM, with a second pass'
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = arguments(__doc__)
+def subject_arguments(documentation: str) -> argparse.ArgumentParser:
+    """Returns a command line with what ``Subject`` takes, but for the number of detections."""
+    parser = arguments(documentation)
     parser.add_argument('cloud', type=Path, help='float32 x, y, z, intensity')
     parser.add_argument('--config', default=CONFIG, help="one of MMDetection3D's")
     parser.add_argument('--layer', default='stride4')
+    return parser
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = subject_arguments(__doc__)
     parser.add_argument('--detections', type=int, default=20)
     parser.add_argument('--targets', nargs='+', default=['all'])
     parser.add_argument('--slow-runs', type=int, help='rounds of one pass each, default all')

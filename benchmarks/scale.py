@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gradients_windowed import CONFIG, Subject
+from gradients_windowed import Subject, subject_arguments
 from matplotlib.figure import Figure
 from mmengine.registry import init_default_scope
-from side_by_side import Claim, Turns, arguments, report
+from side_by_side import Claim, Turns, report
 from upsampling import repeated
 
 from explain3d.core.targets import parse_targets
@@ -33,10 +33,7 @@ Series = dict[int, list[float]]
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    parser = arguments(__doc__)
-    parser.add_argument('cloud', type=Path, help='float32 x, y, z, intensity')
-    parser.add_argument('--config', default=CONFIG, help="one of MMDetection3D's")
-    parser.add_argument('--layer', default='stride4')
+    parser = subject_arguments(__doc__)
     parser.add_argument('--detections', type=int, nargs='*', default=[1, 5, 10, 20, 40])
     parser.add_argument('--points', type=int, nargs='*', default=[15000, 30000, 60000, 120000])
     parser.add_argument('--modalities', type=int, nargs='*', choices=[2, 3], default=[2, 3])

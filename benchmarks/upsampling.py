@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import warnings
 from functools import partial
-from pathlib import Path
 
 import torch
-from gradients_windowed import CONFIG, Subject
+from gradients_windowed import Subject, subject_arguments
 from mmengine.registry import init_default_scope
-from side_by_side import Claim, Turns, arguments, report
+from side_by_side import Claim, Turns, report
 from torch import Tensor
 
 from explain3d.core.structures import LayerFeatures
@@ -28,10 +27,7 @@ from explain3d.core.upsampling import MODES, find_neighbours
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    parser = arguments(__doc__)
-    parser.add_argument('cloud', type=Path, help='float32 x, y, z, intensity')
-    parser.add_argument('--config', default=CONFIG, help="one of MMDetection3D's")
-    parser.add_argument('--layer', default='stride4')
+    parser = subject_arguments(__doc__)
     parser.add_argument('--detections', type=int, default=20)
     parser.add_argument('--points', type=int, nargs='+', default=[30000, 60000, 120000, 240000])
     parser.add_argument('--voxels', type=int, default=12000, help='at most; chosen by chance')
