@@ -65,24 +65,14 @@ def add_bev_infos(
     """
     root, tables, made = Path(root), {}, []
     for name in names:
-        source = root / name
-        if not source.exists():
-            raise InputError(
-                f"Expected MMDetection3D's info file {source}, which is missing: make it with its "
-                f'tools/create_data.py nuscenes.'
-            )
+        source = info_file(root, name)
         target, stamp = target_path(source), _stamp(source, sweeps)
         made.append(target)
-        if target.exists() and _read(target)['metainfo'].get('bev') == stamp:
+        if target.exists() and read_infos(target)['metainfo'].get('bev') == stamp:
             report(f'{target}: up to date')
             continue
-        infos = _read(source)
-        folder = version or infos['metainfo'].get('version')
-        if folder is None:
-            raise InputError(
-                f'Expected the version of nuScenes in {source}, received metainfo with '
-                f'{sorted(infos["metainfo"])}: give it with --version.'
-            )
+        infos = read_infos(source)
+        folder = version or version_of(infos, source)
         if folder not in tables:
             from nuscenes import NuScenes
 
@@ -93,6 +83,36 @@ def add_bev_infos(
         _write(target, infos)
         report(f'{target}: {len(infos["data_list"])} samples')
     return made
+
+
+def info_file(root: str | Path, name: str) -> Path:
+    """Returns an info file of MMDetection3D's.
+
+    Raises:
+        InputError: If it is missing.
+    """
+    source = Path(root) / name
+    if not source.exists():
+        raise InputError(
+            f"Expected MMDetection3D's info file {source}, which is missing: make it with its "
+            f'tools/create_data.py nuscenes.'
+        )
+    return source
+
+
+def version_of(infos: dict, source: Path) -> str:
+    """Returns the folder of the tables that an info file was made from.
+
+    Raises:
+        InputError: If it does not say.
+    """
+    version = infos['metainfo'].get('version')
+    if version is None:
+        raise InputError(
+            f'Expected the version of nuScenes in {source}, received metainfo with '
+            f'{sorted(infos["metainfo"])}: give it with --version.'
+        )
+    return version
 
 
 def sample_additions(nusc: NuScenes, token: str, sweeps: int) -> dict:
@@ -168,7 +188,8 @@ def _stamp(source: Path, sweeps: int) -> dict:
     )
 
 
-def _read(path: Path) -> dict:
+def read_infos(path: Path) -> dict:
+    """Returns what an info file holds."""
     with path.open('rb') as file:
         return pickle.load(file)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from explain3d.core.errors import InputError
 from explain3d.lmd.tags import FrameTags, write_tags
 
 from .geometry import rigid_inverse
-from .infos import pose_of
+from .infos import info_file, pose_of, read_infos, version_of
 
 if TYPE_CHECKING:
     from nuscenes import NuScenes
@@ -37,19 +35,14 @@ def make_nuscenes_tags(
         The file.
 
     Raises:
-        InputError: If the info file is missing.
+        InputError: If the info file is missing, or says no version.
         ResultFileError: If the file cannot be written.
     """
-    source = Path(root) / infos
-    if not source.exists():
-        raise InputError(
-            f"Expected MMDetection3D's info file {source}, which is missing: make it with its "
-            'tools/create_data.py nuscenes.'
-        )
-    content = pickle.loads(source.read_bytes())
+    source = info_file(root, infos)
+    content = read_infos(source)
     from nuscenes import NuScenes
 
-    nusc = NuScenes(version or content['metainfo']['version'], str(root), verbose=False)
+    nusc = NuScenes(version or version_of(content, source), str(root), verbose=False)
     tagged = scene_tags(nusc)
     frames = dict(frame_tags(nusc, info['token'], tagged) for info in content['data_list'])
     target = source.with_name(f'{source.stem}_tags.json')
