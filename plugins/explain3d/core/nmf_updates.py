@@ -36,11 +36,13 @@ def hals(X: Tensor, A: Tensor, G: Tensor) -> None:
     diagonal = G.diagonal(dim1=-2, dim2=-1)
     limit = diagonal.amax(dim=-1, keepdim=True) * torch.finfo(G.dtype).eps ** 2
     inverse = torch.where(diagonal > limit, diagonal.reciprocal(), 0)
-    # A step is x_j + (a_j - G_j X) / G_jj: with the rows of G divided once, one product remains.
-    scaled_A, scaled_G = A * inverse[..., None], G * inverse[..., None]
-    for j in range(X.shape[-2]):
-        row = torch.baddbmm(scaled_A[:, j : j + 1], scaled_G[:, j : j + 1], X, alpha=-1)
-        X[:, j : j + 1].add_(row).clamp_(min=0)
+    # A step is x_j + (a_j - G_j X) / G_jj: with all divided once, and the x_j put into the matrix,
+    # it is one product. A row without influence becomes x_j.
+    scaled_A = A * inverse[..., None]
+    scaled_G = torch.diag_embed(torch.ones_like(inverse)) - G * inverse[..., None]
+    rows = (matrix.split(1, dim=-2) for matrix in (X, scaled_A, scaled_G))
+    for x, a, g in zip(*rows, strict=True):
+        torch.clamp(torch.baddbmm(a, g, X), min=0, out=x)
 
 
 def mu_frobenius(X: Tensor, A: Tensor, G: Tensor) -> None:

@@ -1,0 +1,47 @@
+"""A part of a layer's rows that stands for all of them in a factorisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class RowSampler:
+    """Takes rows evenly spaced along the sum of their norms: the longer a row, the more often.
+
+    A row is divided by the square root of how often it is expected, so that the squared error of
+    concepts over the part is, on average, that over all rows. Long rows are what the error is made
+    of: the part tells it better than every n-th row does. No random numbers.
+
+    Args:
+        features: (B, M, C) features.
+        lengths: Rows of each frame; the others are padding and are not taken.
+    """
+
+    def __init__(self, features: Tensor, lengths: Sequence[int]):
+        self._features = features
+        self._last = torch.tensor(lengths, device=features.device)[:, None] - 1
+        norms = torch.linalg.vector_norm(features, dim=-1).double()
+        self._ends = norms.cumsum(-1)
+        self._norms = norms
+
+    def at(self, places: Tensor) -> Tensor:
+        """Returns (B, N) row numbers at (B, N) places in [0, 1) along the sum of the norms."""
+        rows = torch.searchsorted(self._ends, places * self._ends[:, -1:], right=True)
+        return torch.minimum(rows, self._last)
+
+    def part(self, sizes: Sequence[int]) -> Tensor:
+        """Returns (B, N, C) rows, scaled: ``sizes[b]`` of frame b and zeros after them."""
+        device = self._features.device
+        size = torch.tensor(sizes, device=device, dtype=torch.float64)[:, None]
+        places = (torch.arange(max(sizes), device=device) + 0.5) / size
+        rows = self.at(places.clamp(max=1))
+        expected = self._norms.gather(1, rows) * size / self._ends[:, -1:]
+        scale = torch.where(places < 1, expected.rsqrt(), 0).nan_to_num_(0, 0, 0)
+        return self.take(rows) * scale[..., None].to(self._features.dtype)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Returns the (B, N, C) rows of (B, N) numbers, as they are."""
+        return self._features.gather(1, rows[..., None].expand(-1, -1, self._features.shape[2]))
