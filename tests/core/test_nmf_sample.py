@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explain3d.core.nmf_sample import RowSampler
+from explain3d.core.nmf_sample import EVEN, RowSampler
 
 
 def features_of(rows, seed=0):
@@ -18,7 +18,9 @@ def test_each_row_is_taken_as_often_as_its_norm_says_and_scaled_back():
     size = 100_000
     rows = sampler.at((torch.arange(size)[None] + 0.5) / size)[0]
     norms = F.norm(dim=1)
-    expected = norms / norms.sum() * size
+    assert (norms == 0).any()
+    weights = (norms + EVEN * norms[norms > 0].mean()) * (norms > 0)
+    expected = weights / weights.sum() * size
     counted = torch.bincount(rows, minlength=50)
     torch.testing.assert_close(counted.double(), expected, rtol=0, atol=1.01)
     # Taken often enough, the part has the Gram matrix of all rows, and so every error's value.
@@ -28,12 +30,15 @@ def test_each_row_is_taken_as_often_as_its_norm_says_and_scaled_back():
 
 def test_a_part_tells_an_error_better_than_every_nth_row():
     F = features_of(4000)
-    F = F[torch.randperm(4000, generator=torch.Generator().manual_seed(0))]
     truth = F.square().sum()
-    part = RowSampler(F[None], [4000]).part([250]).square().sum()
-    strided = 16 * F[::16].square().sum()
-    assert (part - truth).abs() < 0.02 * truth
-    assert (part - truth).abs() < (strided - truth).abs()
+    ours, strided = [], []
+    for seed in range(10):
+        shuffled = F[torch.randperm(4000, generator=torch.Generator().manual_seed(seed))]
+        part = RowSampler(shuffled[None], [4000]).part([250])
+        ours.append(part.square().sum() / truth - 1)
+        strided.append(16 * shuffled[::16].square().sum() / truth - 1)
+    assert torch.stack(ours).square().mean() < 0.5 * torch.stack(strided).square().mean()
+    assert torch.stack(ours).mean().abs() < 0.1
 
 
 def test_padding_and_zero_rows_are_never_taken_and_change_nothing():

@@ -36,7 +36,7 @@ class Level:
     candidates: int
 
 
-LEVELS = (Level(16, 15, 8), Level(16, 15, 4), Level(8, 10, 2), Level(2, 12, 1))
+LEVELS = (Level(16, 20, 8), Level(8, 12, 4), Level(4, 10, 2), Level(2, 8, 1))
 #: Sweeps that fit the weights of more rows to the concepts.
 SWEEPS = 4
 #: With fewer rows, or fewer times the channels, a part would not tell the concepts.
@@ -45,7 +45,7 @@ LEAST_PART = 500
 
 
 def coarse(features: Tensor, lengths: Sequence[int], rank: int) -> tuple[Tensor, Tensor]:
-    """Returns the factors to start with.
+    """Returns the factors to start with; as many concepts as channels are the channels: exact.
 
     Args:
         features: (B, M, C) features >= 0, rank <= min(M, C).
@@ -57,6 +57,8 @@ def coarse(features: Tensor, lengths: Sequence[int], rank: int) -> tuple[Tensor,
         others, to rounding.
     """
     C = features.shape[2]
+    if rank == C:
+        return features.mT.clone(), torch.eye(C).to(features).repeat(len(lengths), 1, 1)
     many = [length >= max(LEAST_ROWS, LEAST_TIMES * C) for length in lengths]
     if not any(many):
         return nndsvd(features, rank)
@@ -89,7 +91,7 @@ def _head_start(features: Tensor, lengths: Sequence[int], rank: int) -> tuple[Te
 def _candidates(part: Tensor, sampler: RowSampler, rank: int, count: int) -> tuple[Tensor, Tensor]:
     """Returns (B, K, r, N) weights and (B, K, r, C) concepts: NNDSVD, then rows as concepts.
 
-    A candidate's rows are drawn one from each of r equal parts of the sum of norms, with numbers
+    A candidate's rows are drawn one from each of r equal parts of the sum of weights, with numbers
     from the CPU, the same for each frame.
     """
     H, W = (factor[:, None] for factor in nndsvd(part, rank))

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+#: Part of the mean norm that is added to each norm: a few long rows cannot be all that is taken.
+EVEN = 0.25
+
 
 class RowSampler:
-    """Takes rows evenly spaced along the sum of their norms: the longer a row, the more often.
+    """Takes rows evenly spaced along the sum of weights: the longer a row, the more often.
+
+    A row's weight is its norm and a part of the mean norm; a row of zeros has none.
 
     A row is divided by the square root of how often it is expected, so that the squared error of
     concepts over the part is, on average, that over all rows. Long rows are what the error is made
@@ -24,11 +29,13 @@ class RowSampler:
         self._features = features
         self._last = torch.tensor(lengths, device=features.device)[:, None] - 1
         norms = torch.linalg.vector_norm(features, dim=-1).double()
-        self._ends = norms.cumsum(-1)
-        self._norms = norms
+        count = (norms > 0).sum(-1, keepdim=True)
+        mean = norms.sum(-1, keepdim=True) / count.clamp(min=1)
+        self._weights = norms + EVEN * mean * (norms > 0)
+        self._ends = self._weights.cumsum(-1)
 
     def at(self, places: Tensor) -> Tensor:
-        """Returns (B, N) row numbers at (B, N) places in [0, 1) along the sum of the norms."""
+        """Returns (B, N) row numbers at (B, N) places in [0, 1) along the sum of the weights."""
         rows = torch.searchsorted(self._ends, places * self._ends[:, -1:], right=True)
         return torch.minimum(rows, self._last)
 
@@ -38,7 +45,7 @@ class RowSampler:
         size = torch.tensor(sizes, device=device, dtype=torch.float64)[:, None]
         places = (torch.arange(max(sizes), device=device) + 0.5) / size
         rows = self.at(places.clamp(max=1))
-        expected = self._norms.gather(1, rows) * size / self._ends[:, -1:]
+        expected = self._weights.gather(1, rows) * size / self._ends[:, -1:]
         scale = torch.where(places < 1, expected.rsqrt(), 0).nan_to_num_(0, 0, 0)
         return self.take(rows) * scale[..., None].to(self._features.dtype)
 
