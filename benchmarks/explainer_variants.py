@@ -13,11 +13,13 @@ H W the factorisation of F, Phi the min-max over the voxels,
 - concepts       Phi(sum_k |H_k (G W_k)|): each concept weighted by its own gradient
 
 by the equations' neighbours or by the distance to voxel centres, with an exponent, and products of
-two layers' maps at the points. Prints VEA, PG and enPG with their intervals and the paired
-differences from FFAM at stride 4. It does not run the detector on perturbed frames: Deletion and
-Insertion of the few that are worth it come from tools/benchmark.py.
+two layers' maps at the points. Prints the metrics with their intervals and the paired differences
+from FFAM at stride 4. Deletion and Insertion run the detector on perturbed frames: ask for them
+for the few variants that are worth it.
 
     benchmarks/explainer_variants.py configs/benchmark/benchmark_second_miniworld.py
+    benchmarks/explainer_variants.py CONFIG --metrics deletion insertion \
+        --only "FFAM, stride8, gaussian" "FFAM, stride4 x stride8"
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
+from explain3d.adapters.mmdet3d.black_box import black_box_of
 from explain3d.adapters.mmdet3d.frame_explainer import FrameExplainer
 from explain3d.core.gradients import attribute_gradients
 from explain3d.core.matching import match
@@ -43,7 +46,7 @@ from explain3d.core.structures import Explanation, Maps, Trace
 from explain3d.core.targets import Target
 from explain3d.core.upsampling import find_neighbours
 from explain3d.metrics.protocol import Protocol
-from explain3d.metrics.saliency import ObjectRecord, SaliencyEvaluator
+from explain3d.metrics.saliency import METRICS, ObjectRecord, SaliencyEvaluator
 from explain3d.metrics.saliency_report import differences_markdown, markdown
 from explain3d.metrics.saliency_table import differences, save_records, table_of
 
@@ -70,6 +73,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--frames', type=int, default=12)
     parser.add_argument('--target', default='all')
     parser.add_argument('--rank', type=int, default=16, help='of the factorisation')
+    parser.add_argument('--metrics', nargs='+', choices=METRICS, default=['vea', 'pg', 'enpg'])
+    parser.add_argument('--only', nargs='+', help='these variants, and the reference')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--records', type=Path, help='where to save the records')
     return parser.parse_args()
@@ -121,6 +126,8 @@ class Frames:
             )
             for layer in LAYERS
         }
+        self.box = black_box_of(self.model, self.model.predict)
+        self.only = args.only
         self.rank, self.count = args.rank, min(args.frames, len(self.dataset))
         self.digest = self.explainers['stride4'].settings['model']
 
@@ -145,12 +152,14 @@ class Frames:
                 self.model.predict, frame.inputs, results[0], plan.detections, frame.frame_id
             )
             maps.update(point_maps(trace, layer, target, self.rank))
-        for name in ('gradient', 'channel sum'):
+        for name in ('gradient', 'channel sum', 'FFAM'):
             for fine, coarse in zip(LAYERS, LAYERS[1:], strict=False):
                 product = maps[f'{name}, {fine}'] * maps[f'{name}, {coarse}']
                 maps[f'{name}, {fine} x {coarse}'] = product
+        if self.only is not None and (unknown := set(self.only) - set(maps)):
+            raise SystemExit(f'Unknown variants {sorted(unknown)}: expected some of {list(maps)}.')
         # The reference first.
-        names = [REFERENCE, *(name for name in maps if name != REFERENCE)]
+        names = [REFERENCE, *(name for name in self.only or maps if name != REFERENCE)]
         return {name: replace(plan, maps=Maps({target.name: maps[name].cpu()})) for name in names}
 
 
@@ -158,10 +167,10 @@ def main() -> None:
     """Runs and prints."""
     args = parse_args()
     frames = Frames(args)
-    evaluator = SaliencyEvaluator(Protocol(detector=frames.digest), ['vea', 'pg', 'enpg'])
+    evaluator = SaliencyEvaluator(Protocol(detector=frames.digest), args.metrics)
     records: list[ObjectRecord] = []
     for index in range(frames.count):
-        records += evaluator.evaluate(frames.variants(index))
+        records += evaluator.evaluate(frames.variants(index), frames.box)
         print(f'frame {index + 1}/{frames.count}', flush=True)
     print(markdown(table_of(records), ['all']))
     target = records[0].target
