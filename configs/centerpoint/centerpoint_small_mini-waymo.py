@@ -44,3 +44,13 @@ model = dict(
         )
     ),
 )
+train_dataloader = dict(batch_size=4)
+# What fits of the mini world's CenterPoint; its first and last layers have other shapes.
+load_from = 'checkpoints/centerpoint_small_miniworld.pth'
+lr = 0.003
+max_iters = 1000
+optim_wrapper = dict(clip_grad=dict(max_norm=35))
+param_scheduler = [
+    dict(type='OneCycleLR', eta_max=lr, total_steps=max_iters, pct_start=0.3, by_epoch=False)
+]
+train_cfg = dict(max_iters=max_iters)
