@@ -77,13 +77,13 @@ def activate(
     ndim = c.dim() if isinstance(c, Tensor) else 0
     rows = Rows(rows.ids, (rows.lifted(ndim) * c).to(value.dtype))
 
-    def intercept() -> Tensor:
+    def intercept() -> Tensor | None:
         if rules.activation == 'none':
             return f(a, *parameters) - c * a
-        return f(torch.zeros_like(a), *parameters)
+        return _at_zero(a, f, parameters)
 
     if call.run.remembers or call.constant_ids:
-        constant = call.at_operating_point('intercept', lambda: _or_none(intercept()))
+        constant = call.at_operating_point('intercept', intercept)
         rows = call.constant(rows, constant)
     return call.carry(call.plain(), rows, gate)
 
@@ -106,8 +106,15 @@ def split(call: Call, value: Tensor, rows: Rows, how: str) -> Rows:
     return Rows(rows.ids, stack)
 
 
-def _or_none(constant: Tensor) -> Tensor | None:
-    return constant if constant.any() else None
+def _at_zero(a: Tensor, f: Callable, parameters: Any) -> Tensor | None:
+    """Returns f(0) in the shape of ``a``; None where it is known to be zero.
+
+    Known is what does not wait for a device: a function of numbers alone is asked on the CPU.
+    """
+    if any(isinstance(parameter, Tensor) for parameter in parameters):
+        return f(torch.zeros_like(a), *parameters)
+    value = f(torch.zeros((), dtype=a.dtype, device='cpu'), *parameters).item()
+    return torch.full_like(a, value) if value else None
 
 
 def _computed_in(a: Tensor) -> Tensor:
