@@ -135,8 +135,9 @@ def factorize(
         loss: ``'frobenius'`` (Eq. 2) or ``'kl'``, the generalised Kullback-Leibler divergence.
         init: ``'nndsvd'`` (Boutsidis and Gallopoulos, 2008; no random numbers), ``'random'``
             (absolute values of normal numbers, drawn on the CPU so that devices agree), or
-            ``'coarse'``: ``'nndsvd'`` with a head start over a part of the rows where there are
-            thousands, see ``nmf_coarse``; a fraction of the time.
+            ``'coarse'``: where there are thousands of rows, the best of several starts over a part
+            of them, see ``nmf_coarse``: a fraction of the time, and less dependent on the start;
+            ``'nndsvd'`` where there are fewer, and the channels where there is a concept for each.
         solver: ``'hals'`` (Frobenius only, the default there) or ``'mu'``.
         max_iter: Most iterations.
         tol: Tolerance of the test for convergence.
