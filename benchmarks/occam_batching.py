@@ -1,0 +1,211 @@
+"""How many sub-clouds a second does OccAM get through, ours and its authors' way of batching?
+
+Three sides in one run, on the same sub-clouds of the same frames:
+
+- authors: batches of eight sub-clouds go through the whole detector, voxelisation, decoding and NMS
+  included, and what is left is compared with the detections (``occam_authors``);
+- authors, our voxels: the same with our voxelisation in the place of the host's operator, which on a
+  CPU fills a table of the whole grid for each cloud;
+- ours: ``OccAM`` as it is, without early stopping.
+
+The sides take turns, frame by frame. Prints sub-clouds a second, the ratios, and how far the maps
+are apart: ours are at least as large, since a box that NMS removes may be the most similar one. What
+NMS leaves is scored by both, to rounding the same.
+
+    .venv/bin/python benchmarks/occam_batching.py configs/benchmark/benchmark_second_miniworld.py
+
+With ``--cloud`` the configuration is one of MMDetection3D's, at full size with random weights; its
+score threshold becomes the score of the cloud's 200th best anchor, which leaves NMS something to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectors_on_cpu import batch_of, build
+from mmdet3d.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from occam_authors import BATCH_SIZE, AuthorsOccAM, most_similar
+from side_by_side import Claim, Turns, arguments, report
+from torch import Tensor, nn
+
+from explain3d.adapters.mmdet3d.black_box import MMDet3DBlackBox
+from explain3d.adapters.mmdet3d.detector import voxel_layer
+from explain3d.adapters.mmdet3d.voxels import fast_layer
+from explain3d.core.session import overridden
+from explain3d.core.structures import Detections, Trace
+from explain3d.core.targets import parse_targets
+from explain3d.methods.occam import OccAM
+from explain3d.methods.occam_similarity import FACTORS, similarities
+
+OURS, AUTHORS, VOXELS = 'ours', 'authors', 'authors, our voxels'
+#: Anchors of a detector with random weights that count as found.
+_FOUND = 200
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = arguments(__doc__, 'frames')
+    parser.add_argument('config')
+    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('--cloud', type=Path, help='float32 x, y, z, intensity')
+    parser.add_argument('--samples', type=int, default=16, help='sub-clouds of a frame')
+    parser.add_argument('--detections', type=int, default=20, help='the best of a frame')
+    parser.add_argument('--batch-size', type=int, default=4, help='of ours')
+    return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A detector and its frames.
+
+    Attributes:
+        model: The detector.
+        clouds: (N, P) points of each frame.
+        density: Of the sub-clouds, see ``VoxelSampling``.
+        score_thr: Boxes with a score above this count as found.
+    """
+
+    model: nn.Module
+    clouds: list[Tensor]
+    density: tuple[float, ...]
+    score_thr: float
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Subject:
+        """Builds the detector."""
+        return cls._stock(args) if args.cloud else cls._configured(args)
+
+    @classmethod
+    def _configured(cls, args: argparse.Namespace) -> Subject:
+        from mmdet3d.apis import init_model
+
+        config = Config.fromfile(args.config)
+        model = init_model(config, args.checkpoint or config.load_from, device=args.device)
+        dataset = DATASETS.build(config.test_dataloader.dataset)
+        frames = range(min(args.frames + 1, len(dataset)))
+        clouds = [dataset[i]['inputs']['points'].to(args.device) for i in frames]
+        settings = config.benchmark.methods['OccAM']
+        return cls(model, clouds, tuple(settings.density), model.bbox_head.test_cfg.score_thr)
+
+    @classmethod
+    def _stock(cls, args: argparse.Namespace) -> Subject:
+        model, columns = build(args.config)
+        model.to(args.device)
+        cloud = np.fromfile(args.cloud, np.float32).reshape(-1, 4)
+        points = batch_of(cloud, columns, model)['inputs']['points'][0].to(args.device)
+        with torch.no_grad():
+            (scores,) = MMDet3DBlackBox(model).raw([points])[0]
+        threshold = float(scores.sigmoid().flatten().topk(_FOUND).values[-1])
+        model.bbox_head.test_cfg.score_thr = threshold
+        return cls(model, [points], (0.4,), threshold)
+
+
+class Sides:
+    """The three sides on one subject.
+
+    Args:
+        subject: Detector and frames.
+        args: The command line.
+    """
+
+    def __init__(self, subject: Subject, args: argparse.Namespace) -> None:
+        self.subject, self.args, self.turns = subject, args, Turns(args.device)
+        self.box = MMDet3DBlackBox(subject.model, batch_size=args.batch_size)
+        self.authors = AuthorsOccAM(subject.model)
+        self.ours = OccAM(
+            samples=args.samples, check_every=args.samples, tolerance=None,
+            density=subject.density, score_thr=subject.score_thr,
+        )  # fmt: skip
+        self.sampling = self.ours._sampling()
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """Yields a record for each frame but the first, which warms up."""
+        for number in range(self.args.frames + 1):
+            points = self.subject.clouds[number % len(self.subject.clouds)]
+            record = self._frame(points)
+            if number == 0:
+                self.turns.forget()
+            else:
+                yield record
+
+    def _frame(self, points: Tensor) -> dict[str, Any]:
+        found = self.authors.detect([points])[0]
+        detections = found[found.scores.argsort(descending=True)[: self.args.detections]]
+        theirs = self.turns.take(AUTHORS, lambda: self._authors(points, detections))
+        with our_voxels(self.subject.model):
+            self.turns.take(VOXELS, lambda: self._authors(points, detections))
+        ours = self.turns.take(OURS, lambda: self._ours(points, detections))
+        return {
+            'points': len(points),
+            'detections': len(detections),
+            'least': float((ours - theirs).amin()),
+            'most': float((ours - theirs).amax()),
+            'largest': float(ours.amax()),
+            'scored alike to': self._scored(points, detections),
+        }
+
+    def _authors(self, points: Tensor, detections: Detections) -> Tensor:
+        return self.authors.maps(points, detections, self.sampling, self.args.samples)
+
+    def _ours(self, points: Tensor, detections: Detections) -> Tensor:
+        trace = asked(points, detections, self.box)
+        return self.ours.explain(trace, parse_targets('all')).saliency['all']
+
+    def _scored(self, points: Tensor, detections: Detections) -> float:
+        """Returns the largest difference of the similarities of what NMS leaves of a batch."""
+        masks = self.sampling.masks(points, range(BATCH_SIZE))
+        found = self.authors.detect([points[mask] for mask in masks])
+        ours = similarities(detections, found, [FACTORS])[:, :, 0]
+        return float((ours - most_similar(detections, found)).abs().amax())
+
+
+def asked(points: Tensor, detections: Detections, box: MMDet3DBlackBox) -> Trace:
+    """Returns a trace of a frame with what OccAM needs of one, and no layer."""
+    nothing = points.new_zeros(0)
+    return Trace(points, None, detections, {}, nothing, None, '', black_box=box)
+
+
+def our_voxels(model: nn.Module) -> ExitStack:
+    """While the context lasts, ``voxels.hard_voxels`` stands in for the host's operator."""
+    stack, layer = ExitStack(), voxel_layer(model)
+    stack.enter_context(overridden(layer, 'forward', fast_layer(layer) or layer.forward))
+    return stack
+
+
+def show(sides: Sides, records: list[dict[str, Any]]) -> list[Claim]:
+    """Prints the table and returns what is claimed."""
+    args, turns = sides.args, sides.turns
+    points = [r['points'] for r in records]
+    print(f'{args.config}: {args.frames} frames of {min(points)} to {max(points)} points, '
+          f'{args.samples} sub-clouds each')  # fmt: skip
+    print(turns.table(f'times {OURS}', OURS))
+    for name in turns.seconds:
+        print(f'{name}: {args.samples / turns.median(name):.2f} sub-clouds a second')
+    for what, choose in {'least': min, 'most': max, 'largest': max, 'scored alike to': max}.items():
+        print(f'maps, ours less authors\', {what}: {choose(r[what] for r in records):.2e}')
+    subject = f'OccAM, {Path(args.config).stem}: {{}} / ours'
+    return [
+        Claim(subject.format(name), 'above 1', turns.ratio(name, OURS)) for name in (AUTHORS, VOXELS)
+    ]
+
+
+def main() -> None:
+    """Measures, prints, saves."""
+    args = parse_args()
+    init_default_scope('mmdet3d')
+    sides = Sides(Subject.of(args), args)
+    records = list(sides.run())
+    report(args, show(sides, records), {'records': records, 'seconds': sides.turns.seconds})
+
+
+if __name__ == '__main__':
+    main()
