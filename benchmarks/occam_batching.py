@@ -2,25 +2,26 @@
 
 Three sides in one run, on the same sub-clouds of the same frames:
 
-- authors: batches of eight sub-clouds go through the whole detector, voxelisation, decoding and NMS
-  included, and what is left is compared with the detections (``occam_authors``);
-- authors, our voxels: the same with our voxelisation in the place of the host's operator, which on a
-  CPU fills a table of the whole grid for each cloud;
+- authors: batches of eight sub-clouds go through the whole detector, voxelisation, decoding and
+  NMS included, and what is left is compared with the detections (``occam_authors``);
+- authors, our voxels: the same with our voxelisation in the place of the host's operator, which on
+  a CPU fills a table of the whole grid for each cloud;
 - ours: ``OccAM`` as it is, without early stopping.
 
 The sides take turns, frame by frame. Prints sub-clouds a second, the ratios, and how far the maps
-are apart: ours are at least as large, since a box that NMS removes may be the most similar one. What
-NMS leaves is scored by both, to rounding the same.
+are apart: ours are at least as large, since a box that NMS removes may be the most similar one.
+What NMS leaves is scored by both, to rounding the same.
 
     .venv/bin/python benchmarks/occam_batching.py configs/benchmark/benchmark_second_miniworld.py
 
-With ``--cloud`` the configuration is one of MMDetection3D's, at full size with random weights; its
-score threshold becomes the score of the cloud's 200th best anchor, which leaves NMS something to do.
+With ``--cloud`` the configuration is one of MMDetection3D's, at full size with random weights,
+whose classifier is shifted and stretched so that ``_FOUND`` anchors of the cloud count as found.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -47,8 +48,8 @@ from explain3d.methods.occam import OccAM
 from explain3d.methods.occam_similarity import FACTORS, similarities
 
 OURS, AUTHORS, VOXELS = 'ours', 'authors', 'authors, our voxels'
-#: Anchors of a detector with random weights that count as found.
-_FOUND = 200
+#: Anchors of a detector with random weights that count as found, and its logit elsewhere.
+_FOUND, _EMPTY = 200, -4.6
 
 
 def parse_args() -> argparse.Namespace:
@@ -102,11 +103,27 @@ class Subject:
         model.to(args.device)
         cloud = np.fromfile(args.cloud, np.float32).reshape(-1, 4)
         points = batch_of(cloud, columns, model)['inputs']['points'][0].to(args.device)
-        with torch.no_grad():
-            (scores,) = MMDet3DBlackBox(model).raw([points])[0]
-        threshold = float(scores.sigmoid().flatten().topk(_FOUND).values[-1])
-        model.bbox_head.test_cfg.score_thr = threshold
-        return cls(model, [points], (0.4,), threshold)
+        stretch(model, points)
+        return cls(model, [points], (0.4,), model.bbox_head.test_cfg.score_thr)
+
+
+def _logit(score: float) -> float:
+    return math.log(score / (1 - score))
+
+
+@torch.no_grad()
+def stretch(model: nn.Module, points: Tensor) -> None:
+    """Makes ``_FOUND`` anchors of a cloud count as found by a detector with random weights.
+
+    Places without points, most of the map, get the logit that a trained classifier starts from.
+    """
+    head = model.bbox_head
+    (logits,) = MMDet3DBlackBox(model).raw([points])[0]
+    empty = logits[0].flatten(1).median(dim=1).values
+    above = (logits[0] - empty[:, None, None]).flatten().topk(_FOUND).values[-1]
+    scale = (_logit(head.test_cfg.score_thr) - _EMPTY) / float(above)
+    head.conv_cls.weight *= scale
+    head.conv_cls.bias.copy_(_EMPTY + scale * (head.conv_cls.bias - empty))
 
 
 class Sides:
@@ -191,11 +208,10 @@ def show(sides: Sides, records: list[dict[str, Any]]) -> list[Claim]:
     for name in turns.seconds:
         print(f'{name}: {args.samples / turns.median(name):.2f} sub-clouds a second')
     for what, choose in {'least': min, 'most': max, 'largest': max, 'scored alike to': max}.items():
-        print(f'maps, ours less authors\', {what}: {choose(r[what] for r in records):.2e}')
+        print(f"maps, ours less authors', {what}: {choose(r[what] for r in records):.2e}")
     subject = f'OccAM, {Path(args.config).stem}: {{}} / ours'
-    return [
-        Claim(subject.format(name), 'above 1', turns.ratio(name, OURS)) for name in (AUTHORS, VOXELS)
-    ]
+    ratios = {name: turns.ratio(name, OURS) for name in (AUTHORS, VOXELS)}
+    return [Claim(subject.format(name), 'above 1', ratio) for name, ratio in ratios.items()]
 
 
 def main() -> None:
