@@ -1,12 +1,14 @@
 """How many sub-clouds a second does OccAM get through, ours and its authors' way of batching?
 
-Three sides in one run, on the same sub-clouds of the same frames:
+Sides in one run, on the same sub-clouds of the same frames:
 
 - authors: batches of eight sub-clouds go through the whole detector, voxelisation, decoding and
   NMS included, and what is left is compared with the detections (``occam_authors``);
 - authors, our voxels: the same with our voxelisation in the place of the host's operator, which on
   a CPU fills a table of the whole grid for each cloud;
-- ours: ``OccAM`` as it is, without early stopping.
+- ours: ``OccAM`` as it is, without early stopping;
+- ours, radius: with ``--radius``, where the detector computes what the anchors around the
+  detections see. The fewer ``--detections``, the less that is.
 
 The sides take turns, frame by frame. Prints sub-clouds a second, the ratios, and how far the maps
 are apart: ours are at least as large, since a box that NMS removes may be the most similar one.
@@ -47,7 +49,15 @@ from explain3d.core.targets import parse_targets
 from explain3d.methods.occam import OccAM
 from explain3d.methods.occam_similarity import FACTORS, similarities
 
-OURS, AUTHORS, VOXELS = 'ours', 'authors', 'authors, our voxels'
+OURS, RADIUS, AUTHORS, VOXELS = 'ours', 'ours, radius', 'authors', 'authors, our voxels'
+#: What is printed of the maps: the records' entry, and which of the frames'.
+SHOWN = {
+    "maps, ours less authors', least": ('least', min),
+    "maps, ours less authors', most": ('most', max),
+    'maps, largest value': ('largest', max),
+    'maps, radius, largest difference': ('radius', max),
+    'similarities of what NMS leaves, largest difference': ('scored alike to', max),
+}
 #: Anchors of a detector with random weights that count as found, and its logit elsewhere.
 _FOUND, _EMPTY = 200, -4.6
 
@@ -60,6 +70,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cloud', type=Path, help='float32 x, y, z, intensity')
     parser.add_argument('--samples', type=int, default=16, help='sub-clouds of a frame')
     parser.add_argument('--detections', type=int, default=20, help='the best of a frame')
+    parser.add_argument('--radius', type=float, help='of ours, in a side of its own')
     parser.add_argument('--batch-size', type=int, default=4, help='of ours')
     return parser.parse_args()
 
@@ -127,7 +138,7 @@ def stretch(model: nn.Module, points: Tensor) -> None:
 
 
 class Sides:
-    """The three sides on one subject.
+    """The sides on one subject.
 
     Args:
         subject: Detector and frames.
@@ -138,11 +149,14 @@ class Sides:
         self.subject, self.args, self.turns = subject, args, Turns(args.device)
         self.box = MMDet3DBlackBox(subject.model, batch_size=args.batch_size)
         self.authors = AuthorsOccAM(subject.model)
-        self.ours = OccAM(
+        settings = dict(
             samples=args.samples, check_every=args.samples, tolerance=None,
             density=subject.density, score_thr=subject.score_thr,
         )  # fmt: skip
-        self.sampling = self.ours._sampling()
+        self.ours = {OURS: OccAM(**settings)}
+        if args.radius:
+            self.ours[RADIUS] = OccAM(**settings, radius=args.radius)
+        self.sampling = self.ours[OURS]._sampling()
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yields a record for each frame but the first, which warms up."""
@@ -160,22 +174,27 @@ class Sides:
         theirs = self.turns.take(AUTHORS, lambda: self._authors(points, detections))
         with our_voxels(self.subject.model):
             self.turns.take(VOXELS, lambda: self._authors(points, detections))
-        ours = self.turns.take(OURS, lambda: self._ours(points, detections))
+        found = {
+            name: self.turns.take(name, lambda m=method: self._ours(m, points, detections))
+            for name, method in self.ours.items()
+        }
+        ours = found[OURS]
         return {
             'points': len(points),
             'detections': len(detections),
             'least': float((ours - theirs).amin()),
             'most': float((ours - theirs).amax()),
             'largest': float(ours.amax()),
+            'radius': float((ours - found.get(RADIUS, ours)).abs().amax()),
             'scored alike to': self._scored(points, detections),
         }
 
     def _authors(self, points: Tensor, detections: Detections) -> Tensor:
         return self.authors.maps(points, detections, self.sampling, self.args.samples)
 
-    def _ours(self, points: Tensor, detections: Detections) -> Tensor:
+    def _ours(self, method: OccAM, points: Tensor, detections: Detections) -> Tensor:
         trace = asked(points, detections, self.box)
-        return self.ours.explain(trace, parse_targets('all')).saliency['all']
+        return method.explain(trace, parse_targets('all')).saliency['all']
 
     def _scored(self, points: Tensor, detections: Detections) -> float:
         """Returns the largest difference of the similarities of what NMS leaves of a batch."""
@@ -207,11 +226,17 @@ def show(sides: Sides, records: list[dict[str, Any]]) -> list[Claim]:
     print(turns.table(f'times {OURS}', OURS))
     for name in turns.seconds:
         print(f'{name}: {args.samples / turns.median(name):.2f} sub-clouds a second')
-    for what, choose in {'least': min, 'most': max, 'largest': max, 'scored alike to': max}.items():
-        print(f"maps, ours less authors', {what}: {choose(r[what] for r in records):.2e}")
+    for what, (key, choose) in SHOWN.items():
+        print(f'{what}: {choose(r[key] for r in records):.1e}')
     subject = f'OccAM, {Path(args.config).stem}: {{}} / ours'
-    ratios = {name: turns.ratio(name, OURS) for name in (AUTHORS, VOXELS)}
-    return [Claim(subject.format(name), 'above 1', ratio) for name, ratio in ratios.items()]
+    claims = [
+        Claim(subject.format(name), 'above 1', turns.ratio(name, OURS))
+        for name in (AUTHORS, VOXELS)
+    ]
+    if RADIUS in turns.seconds:
+        what = f'{subject.format(VOXELS)}, {args.radius:g} m around {args.detections} detections'
+        claims.append(Claim(what, 'above 1', turns.ratio(VOXELS, RADIUS)))
+    return claims
 
 
 def main() -> None:
