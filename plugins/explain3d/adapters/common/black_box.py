@@ -16,6 +16,7 @@ from ...core.session import frozen_evaluation
 from ...core.structures import Detections
 from .candidates import Candidates
 from .nested import frame_of, leaves, mapped
+from .transposed import spread_transposed
 from .window_passes import WindowPasses
 from .windows import View, Window
 
@@ -118,7 +119,7 @@ class DetectorBlackBox(BlackBox):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        with frozen_evaluation(self.model), torch.no_grad():
+        with frozen_evaluation(self.model), spread_transposed(self.model), torch.no_grad():
             yield
 
     def _answers(
