@@ -132,8 +132,8 @@ class DetectorBlackBox(BlackBox):
             part = clouds[start : start + size]
             if len(part) == 1 and part[0] is self._passes.base:
                 yield self._base_answer
-            elif window is None:
-                yield from self._whole(part)
+            elif window is None or (window.changed is None and not all(map(len, part))):
+                yield from self._whole(part)  # In which an empty cloud has no candidates.
             else:
                 yield from self._windowed(part, window)
 
