@@ -55,6 +55,11 @@ RUNS = {
         ('configs/benchmark/benchmark_second_miniworld.py', '--one-pass-steps', '4'),
         ('--frames', '1', '--one-pass-steps', '1', '--sides', 'windows'),
     ),
+    'occam': Run(
+        'occam_batching.py',
+        ('configs/benchmark/benchmark_second_miniworld.py', '--radius', '4'),
+        ('--frames', '1', '--samples', '4', '--detections', '2'),
+    ),
     'scale': Run(
         'scale.py',
         quick=('--runs', '1', '--detections', '1', '3', '--points', '--modalities'),

@@ -36,7 +36,7 @@ class ToyBlackBox(BlackBox):
             found.append(Detections(boxes[high], e[high], self.labels[high], ('toy', 'other')))
         return found
 
-    def candidates_in(self, clouds, regions, score_thr, base=None):
+    def candidates_in(self, clouds, regions, score_thr, base=None, anywhere=False):
         self.asked.append((len(clouds), len(regions)))
         answers = []
         for found in self.candidates(clouds, score_thr):

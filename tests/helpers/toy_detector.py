@@ -163,7 +163,7 @@ class ToyDetectorBox(BlackBox):
             found.append(every[scores > score_thr])
         return found
 
-    def candidates_in(self, clouds, regions, score_thr, base=None):
+    def candidates_in(self, clouds, regions, score_thr, base=None, anywhere=False):
         raise NotImplementedError('No test asks the toy about regions.')
 
 

@@ -79,6 +79,20 @@ def test_sub_clouds_are_shared_by_all_detections(trace):
     assert trace.black_box.passes == 40
 
 
+def test_around_the_detections_those_that_are_done_are_not_looked_for(trace):
+    options = dict(samples=400, tolerance=0.1, check_every=50)
+    whole = explain(trace, **options)
+    found = explain(trace, radius=30.0, **options)
+    torch.testing.assert_close(found.saliency['score'], whole.saliency['score'])
+    assert found.info == whole.info
+    asked = [regions for _, regions in trace.black_box.asked]
+    assert asked[0] == 2
+    trace.black_box.asked.clear()
+    near = explain(trace, radius=0.5, samples=40).saliency['score']
+    # The toy's boxes move as points are taken away.
+    assert (near < explain(trace, samples=40).saliency['score']).all()
+
+
 class Interrupted(Exception):
     pass
 

@@ -66,6 +66,7 @@ class BlackBox(ABC):
         regions: Sequence[Region],
         score_thr: float,
         base: Tensor | None = None,
+        anywhere: bool = False,
     ) -> list[list[Detections]]:
         """Returns the candidates whose anchors or cells lie in regions, of the regions' classes.
 
@@ -75,6 +76,8 @@ class BlackBox(ABC):
             score_thr: As in ``candidates``.
             base: A cloud from which all ``clouds`` differ by points inside of the regions alone.
                 With it, a box may compute what changes, and no more.
+            anywhere: Whether they may differ anywhere: then a box may compute what the regions'
+                candidates see, and no more.
 
         Returns:
             For each cloud, R sets of candidates.
@@ -87,6 +90,6 @@ class BlackBox(ABC):
         """
         return None
 
-    def cost(self, regions: Sequence[Region], base: Tensor) -> float:
+    def cost(self, regions: Sequence[Region], base: Tensor, anywhere: bool = False) -> float:
         """Returns the part of a whole pass that ``candidates_in`` computes for a cloud."""
         return 1.0

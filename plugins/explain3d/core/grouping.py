@@ -24,6 +24,39 @@ def independent(a: Region, b: Region, reach: tuple[float, float] | None) -> bool
     return any(d > a.radius + b.radius + r for d, r in zip(apart, reach, strict=True))
 
 
+def join_windows(
+    count: int, cost: Callable[[Sequence[int]], float], whole: float = 1.0
+) -> list[list[int]]:
+    """Puts regions into groups, one forward pass over a part of the frame each.
+
+    Greedy: each region joins the group to whose pass it adds the least, where that is less than a
+    pass by itself takes.
+
+    Args:
+        count: Number of regions.
+        cost: Cost of a pass over a group of them, by their indices.
+        whole: Cost of a pass over the whole frame.
+
+    Returns:
+        Groups of indices; each region in exactly one. All of them in one, where groups together
+        take no less than the whole frame.
+    """
+    groups: list[list[int]] = []
+    costs: list[float] = []
+    for i in range(count):
+        joined = [cost([*group, i]) for group in groups]
+        added = [after - before for after, before in zip(joined, costs, strict=True)]
+        alone = cost([i])
+        if added and min(added) < alone:
+            best = added.index(min(added))
+            groups[best].append(i)
+            costs[best] = joined[best]
+        else:
+            groups.append([i])
+            costs.append(alone)
+    return groups if sum(costs) < whole else [list(range(count))]
+
+
 def share_passes(
     regions: Sequence[Region],
     reach: tuple[float, float] | None,

@@ -19,7 +19,8 @@ from ..core.targets import Target
 from .base import EXPLAINERS, Explainer
 from .feature_maps import naming_frame
 from .occam_sampling import VoxelSampling
-from .occam_similarity import FACTOR_OF, FACTORS, similarities
+from .occam_search import Search
+from .occam_similarity import FACTOR_OF, FACTORS
 
 _LOG = logging.getLogger('explain3d')
 
@@ -38,6 +39,11 @@ class OccAM(Explainer):
     logit, ``translation`` for x, y, z, ``scale`` for l, w, h, ``rotation`` for yaw). Signs and
     weights of a target play no part.
 
+    With ``radius``, boxes count for a detection whose anchors or cells stand around it, and of each
+    sub-cloud the detector computes what they see, where that is less than the frame: for a few
+    detections a small part. The map is then that of these boxes alone; of a detector that reports
+    an object from where it stands, these are all that are similar.
+
     Needs a trace with the detector as a function of the cloud (``Trace.black_box``).
 
     Args:
@@ -48,6 +54,7 @@ class OccAM(Explainer):
         density: Likewise.
         bounds: Likewise.
         score_thr: Boxes with a score above this count as found.
+        radius: Around a detection's centre, metres; None: all boxes count.
         tolerance: A detection is done when the root mean square, over the points, of its map's
             standard error is below this part of the map's range. None: all samples are drawn.
         check_every: Samples from one check, checkpoint and line of the log to the next.
@@ -68,6 +75,7 @@ class OccAM(Explainer):
         density: Sequence[float] = (0.4,),
         bounds: Sequence[float] = (0.05, 0.95),
         score_thr: float = 0.1,
+        radius: float | None = None,
         tolerance: float | None = 0.02,
         check_every: int = 100,
         checkpoint: str | None = None,
@@ -78,6 +86,9 @@ class OccAM(Explainer):
                 f'Expected samples >= 1, check_every >= 1 and tolerance > 0 or None, received '
                 f'{samples}, {check_every} and {tolerance}.'
             )
+        if radius is not None and radius <= 0:
+            raise InputError(f'Expected a radius > 0 or None, received {radius}.')
+        self.radius = radius
         self.samples, self.tolerance, self.check_every = samples, tolerance, check_every
         self.voxel_size, self.score_thr = voxel_size, score_thr
         self.density, self.bounds = list(density), list(bounds)
@@ -127,14 +138,14 @@ class OccAM(Explainer):
             return sums
         path = self._path(trace, factors)
         sums.load(path)
-        sampling, box = self._sampling(), trace.black_box
+        sampling = self._sampling()
         while sums.drawn < self.samples and bool(sums.active.any()):
             last = min(sums.drawn + self.check_every, self.samples)
+            search = Search(trace, sums.active, self.score_thr, self.radius)
             while sums.drawn < last:
-                numbers = range(sums.drawn, min(sums.drawn + box.batch_size, last))
+                numbers = range(sums.drawn, min(sums.drawn + trace.black_box.batch_size, last))
                 masks = sampling.masks(trace.points, numbers)
-                found = box.candidates([trace.points[mask] for mask in masks], self.score_thr)
-                sums.add(masks, similarities(trace.detections, found, factors))
+                sums.add(masks, search([trace.points[mask] for mask in masks], factors))
             error = sums.relative_errors()
             if self.tolerance is not None:
                 sums.active &= ~(error < self.tolerance)

@@ -69,6 +69,47 @@ def test_windows_give_what_whole_passes_give(model):
     assert box.reach() is not None
 
 
+def parts_of(cloud, count=3):
+    generator = torch.Generator().manual_seed(2)
+    return [cloud[torch.rand(len(cloud), generator=generator) < 0.4] for _ in range(count)]
+
+
+def test_clouds_that_differ_anywhere_give_what_whole_passes_give(model):
+    cloud = torch.from_numpy(tiny.cloud(3))
+    box = MMDet3DBlackBox(model, batch_size=2)
+    whole = MMDet3DBlackBox(model, batch_size=1, windows=False)
+    clouds = [*parts_of(cloud), cloud[:0]]
+    for regions in (REGIONS[:1], REGIONS[1:], REGIONS):
+        found = box.candidates_in(clouds, regions, 0.0, cloud, anywhere=True)
+        expected = whole.candidates_in(clouds, regions, 0.0)
+        assert_same(found[:-1], expected[:-1])
+        assert [len(answer) for answer in found[-1]] == [0] * len(regions)
+
+
+def test_clouds_that_differ_anywhere_take_what_the_candidates_see():
+    model, cloud = tiny.build(short_second()), torch.from_numpy(tiny.cloud(3))
+    box = MMDet3DBlackBox(model)
+    box.candidates_in([cloud], REGIONS[:1], 0.0, cloud)
+    cost = box.cost(REGIONS[:1], cloud, anywhere=True)
+    assert box.cost(REGIONS[:1], cloud) < cost < box.cost(REGIONS, cloud, anywhere=True)
+    box.candidates_in(parts_of(cloud), REGIONS[:1], 0.0, cloud, anywhere=True)
+    assert box.work == pytest.approx(1 + 3 * cost)
+    assert box.passes == 4
+
+
+@pytest.mark.parametrize('sigmoid', [True, False])
+def test_candidates_above_a_score(model, sigmoid):
+    box = MMDet3DBlackBox(model)
+    if not sigmoid:
+        box.head.use_sigmoid_cls = False
+    answer = box.candidates_of(box.raw([torch.from_numpy(tiny.cloud(3))]))
+    for label in range(3):
+        index = answer.of_label(label)
+        scores = answer.scores(index, torch.full_like(index, label))
+        for threshold in (0.0, float(scores.median()), 1.0):
+            assert torch.equal(answer.above(label, threshold), index[scores > threshold])
+
+
 def test_a_window_is_smaller_than_the_frame_and_counts_as_that():
     model, cloud = tiny.build(short_second()), torch.from_numpy(tiny.cloud(3))
     box = MMDet3DBlackBox(model)

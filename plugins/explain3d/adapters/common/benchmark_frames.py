@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,8 +26,9 @@ from .benchmark_plan import ALL_METRICS, BenchmarkPlan
 from .benchmark_records import Collected, RecordStore
 from .benchmark_run import catching
 from .benchmark_sanity import add_randomisation, add_stability
+from .benchmark_start import Start, start
 from .black_box import DetectorBlackBox
-from .costs import explained, timed
+from .costs import MEANING, explained, timed
 from .frame_explainer import FrameExplainer, on_cpu, selection_of
 from .frames import Frame
 
@@ -66,6 +67,7 @@ class FrameBenchmark(ABC):
         for explainer in self._resumable():
             explainer.checkpoint = explainer.checkpoint or str(self.folder / 'unfinished')
         settings = {name: explainer.settings for name, explainer in self.explainers.items()}
+        self._known: set[str] = set()
         self.box = self._black_box()
         measured = [name for name in ALL_METRICS if name in plan.metrics and name in METRICS]
         self.evaluator = SaliencyEvaluator(
@@ -76,6 +78,7 @@ class FrameBenchmark(ABC):
             data=self._data(),
             metrics=sorted(plan.metrics),
             protocol=self.evaluator.protocol.as_dict(),
+            costs=MEANING,
         )
         self.store = RecordStore(
             self.folder, {name: fingerprint({**some, **common}) for name, some in settings.items()}
@@ -110,14 +113,18 @@ class FrameBenchmark(ABC):
         """Returns the batch of one frame with its points moved."""
 
     @abstractmethod
-    def _predict(self, batch: Any) -> tuple[Frame, Any]:
-        """Returns the frame, and what the detector gives for it."""
+    def _frame(self, batch: Any) -> Frame:
+        """Returns the frame of a batch of one."""
+
+    @abstractmethod
+    def _infer(self, batch: Any) -> Any:
+        """Returns what the detector gives for the frame of a batch of one: the host's own pass."""
 
     @abstractmethod
     def _trace(
         self, explainer: FrameExplainer, frame: Frame, output: Any, detections: Detections
     ) -> Trace:
-        """Runs the frame a second time, with a graph."""
+        """Makes a trace of the notes that the frame has, or by a second pass."""
 
     def indices(self) -> range:
         """Returns the indices of the frames to run."""
@@ -176,37 +183,65 @@ class FrameBenchmark(ABC):
         if records and 'stability' in self.plan.metrics:
             protocol = self.evaluator.protocol
             move = partial(jittered, deviation=protocol.jitter, seed=protocol.seed)
-            predicted = self._predict(self._moved(batch, move))
+            jittered_start = self._start(self._moved(batch, move), list(explanations))
             for name in explanations:
                 with catching(failed, name, records[0].frame):
-                    self._jitter(_of(records, name), explanations[name], *predicted)
+                    self._jitter(_of(records, name), explanations[name], jittered_start)
         return records
 
     def _explain(
         self, batch: Any, wanted: Sequence[str], failed: dict[str, Exception]
     ) -> tuple[dict[str, Explanation], dict[str, Trace], dict[str, dict[str, float]]]:
         """Returns explanations, traces and costs by method; nothing where no object matches."""
-        frame, output = self._predict(batch)
-        frame.check()
+        begun = self._start(batch, wanted)
+        plans = {name: self.explainers[name].select(begun.frame, begun.output) for name in wanted}
+        if not all(len(plan.detections) for plan in plans.values()):
+            return {}, {}, {}
+        if self._learnt(begun, plans, failed):
+            begun = self._start(batch, wanted)
         explanations, traces, costs = {}, {}, {}
-        for name in wanted:
-            explainer = self.explainers[name]
-            plan = explainer.select(frame, output)
-            if len(plan.detections) == 0:
-                return {}, {}, {}
-            with catching(failed, name, frame.frame_id):
+        for name, plan in plans.items():
+            if name in failed:
+                continue
+            with catching(failed, name, begun.frame.frame_id):
                 # A trace of its own for each: what one has computed would be free for the next.
-                trace, traced = timed(
-                    lambda e=explainer, p=plan: self._trace(e, frame, output, p.detections)
+                trace, spent = timed(
+                    lambda n=name, p=plan: self._trace(
+                        self.explainers[n], begun.of(n), begun.output, p.detections
+                    )
                 )
                 if trace.black_box is not None:
                     trace.black_box.batch_size = self.plan.batch_size
-                plan.maps, costs[name] = explained(explainer, trace, traced)
+                plan.maps, costs[name] = explained(
+                    self.explainers[name], trace, begun.seconds + spent
+                )
                 require_finite_maps(plan, name)
                 explanations[name] = on_cpu(plan)
                 # Without the graph, of which there would be one for each method.
                 traces[name] = replace(trace, attributes={}, gradients=None)
         return explanations, traces, costs
+
+    def _start(self, batch: Any, names: Sequence[str]) -> Start:
+        """Runs the host's own pass with notes for the methods ``names``."""
+        frame = self._frame(batch)
+        frame.check()
+        explainers = {name: self.explainers[name] for name in names}
+        return start(frame, explainers, partial(self._infer, batch))
+
+    def _learnt(
+        self, begun: Start, plans: Mapping[str, Explanation], failed: dict[str, Exception]
+    ) -> bool:
+        """Traces a process's first frame for the methods that are new; returns if there were any.
+
+        That finds out how far the head looks, once in a run, and is part of no frame's costs.
+        """
+        new = [name for name in plans if name not in self._known]
+        for name in new:
+            with catching(failed, name, begun.frame.frame_id):
+                detections = plans[name].detections
+                self._trace(self.explainers[name], begun.frame, begun.output, detections)
+                self._known.add(name)
+        return bool(new)
 
     def _resumable(self) -> list[Any]:
         """Returns the methods that can go on in the middle of a frame."""
@@ -229,11 +264,10 @@ class FrameBenchmark(ABC):
         self,
         records: Sequence[ObjectRecord],
         explanation: Explanation,
-        frame: Frame,
-        output: Any,
+        begun: Start,
     ) -> None:
-        explainer = self.explainers[records[0].method]
-        frame.check()
+        name = records[0].method
+        explainer, frame, output = self.explainers[name], begun.of(name), begun.output
         with overridden(explainer, 'selection', self._all):
             plan = explainer.select(frame, output)
         if len(frame.points) != explanation.points.shape[0]:

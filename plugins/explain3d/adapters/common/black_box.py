@@ -16,6 +16,7 @@ from ...core.session import frozen_evaluation
 from ...core.structures import Detections
 from .candidates import Candidates
 from .nested import frame_of, leaves, mapped
+from .transposed import spread_transposed
 from .window_passes import WindowPasses
 from .windows import View, Window
 
@@ -57,6 +58,7 @@ class DetectorBlackBox(BlackBox):
         self._probed = False
         self._base_answer: Candidates | None = None
         self._places: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._within: dict[Region, Tensor] = {}
         self._canvases: list[Tensor] = []
 
     @abstractmethod
@@ -78,7 +80,7 @@ class DetectorBlackBox(BlackBox):
         with self._evaluating():
             for answer in self._answers(clouds):
                 parts = [
-                    self._above(answer, self._index(answer, label)[0], label, score_thr)
+                    self._found(answer, answer.above(label, score_thr), label)
                     for label in range(self.num_classes if answer is not None else 0)
                 ]
                 found.append(_joined(parts) if parts else self._nothing())
@@ -90,16 +92,16 @@ class DetectorBlackBox(BlackBox):
         regions: Sequence[Region],
         score_thr: float,
         base: Tensor | None = None,
+        anywhere: bool = False,
     ) -> list[list[Detections]]:
         """As in ``BlackBox``."""
         with self._evaluating():
             window = None
             if base is not None and len(base):
                 self._remember(base)
-                window = self._window(regions)
-            found: dict[Region, Tensor] = {}
+                window = self._window(regions, anywhere)
             return [
-                [self._in_region(answer, region, score_thr, found) for region in regions]
+                [self._in_region(answer, region, score_thr) for region in regions]
                 for answer in self._answers(clouds, window)
             ]
 
@@ -107,9 +109,9 @@ class DetectorBlackBox(BlackBox):
         """As in ``BlackBox``; known once ``candidates_in`` has seen a base."""
         return None if self._passes.view is None else self._passes.view.metres()
 
-    def cost(self, regions: Sequence[Region], base: Tensor) -> float:
+    def cost(self, regions: Sequence[Region], base: Tensor, anywhere: bool = False) -> float:
         """As in ``BlackBox``."""
-        window = self._window(regions) if self._passes.base is base else None
+        window = self._window(regions, anywhere) if self._passes.base is base else None
         return 1.0 if window is None else self._cost(window)
 
     def _cost(self, window: Window) -> float:
@@ -117,20 +119,21 @@ class DetectorBlackBox(BlackBox):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        with frozen_evaluation(self.model), torch.no_grad():
+        with frozen_evaluation(self.model), spread_transposed(self.model), torch.no_grad():
             yield
 
     def _answers(
         self, clouds: Sequence[Tensor], window: Window | None = None
     ) -> Iterator[Candidates | None]:
         """Yields the candidates of each cloud; None for an empty one."""
-        size = self.batch_size * (_VERSIONS if window is not None and self._passes.remembers else 1)
+        versions = window is not None and self._passes.has_versions(window)
+        size = self.batch_size * (_VERSIONS if versions else 1)
         for start in range(0, len(clouds), size):
             part = clouds[start : start + size]
             if len(part) == 1 and part[0] is self._passes.base:
                 yield self._base_answer
-            elif window is None:
-                yield from self._whole(part)
+            elif window is None or (window.changed is None and not all(map(len, part))):
+                yield from self._whole(part)  # In which an empty cloud has no candidates.
             else:
                 yield from self._windowed(part, window)
 
@@ -148,7 +151,7 @@ class DetectorBlackBox(BlackBox):
             place += 1
 
     def _windowed(self, clouds: Sequence[Tensor], window: Window) -> Iterator[Candidates | None]:
-        if self._passes.remembers:
+        if self._passes.has_versions(window):
             raw = self._passes.of_versions(self.raw, clouds, window)
             if raw is not None:
                 yield from self._decoded(raw, len(clouds), window)
@@ -183,6 +186,7 @@ class DetectorBlackBox(BlackBox):
         """Runs the unperturbed frame, unless it is the one that was run last."""
         if self._passes.base is base:
             return
+        self._within = {}
         caught: list[Any] = []
         handle = self.encoder.register_forward_hook(lambda _m, _i, output: caught.append(output))
         probe = ReachProbe()
@@ -228,14 +232,18 @@ class DetectorBlackBox(BlackBox):
             alignment, self._passes.tail.reach(outputs) or dense,
         )  # fmt: skip
 
-    def _window(self, regions: Sequence[Region]) -> Window | None:
+    def _window(self, regions: Sequence[Region], anywhere: bool) -> Window | None:
         if not self.windows or self._passes.view is None:
             return None
         cells = torch.cat([self._cells_in(self._base_answer, region) for region in regions])
         if len(cells) == 0:
             return None
         low, high = cells.amin(0).tolist(), (cells.amax(0) + 1).tolist()
-        return self._passes.view.window_of(regions, (low[0], high[0]), (low[1], high[1]))
+        view, spans = self._passes.view, ((low[0], high[0]), (low[1], high[1]))
+        if not anywhere:
+            return view.window_of(regions, *spans)
+        window = view.window_around(regions, *spans)
+        return window if self._cost(window) < 1 else None
 
     def _index(self, answer: Candidates, label: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns a label's candidates, their places and their cells; they are always the same."""
@@ -245,33 +253,28 @@ class DetectorBlackBox(BlackBox):
         return self._places[label]
 
     def _inside(self, answer: Candidates, region: Region) -> Tensor:
-        places = self._index(answer, region.label)[1]
-        center = places.new_tensor([region.x, region.y])
-        return (places - center).norm(dim=1) < region.radius
+        """Returns which of a label's candidates lie in a region; they are always the same."""
+        if region not in self._within:
+            places = self._index(answer, region.label)[1]
+            center = places.new_tensor([region.x, region.y])
+            near = (places - center).norm(dim=1) < region.radius
+            self._within[region] = near.nonzero().flatten()
+        return self._within[region]
 
     def _cells_in(self, answer: Candidates, region: Region) -> Tensor:
         return self._index(answer, region.label)[2][self._inside(answer, region)]
 
-    def _in_region(
-        self,
-        answer: Candidates | None,
-        region: Region,
-        score_thr: float,
-        known: dict[Region, Tensor],
-    ) -> Detections:
+    def _in_region(self, answer: Candidates | None, region: Region, score_thr: float) -> Detections:
         if answer is None:
             return self._nothing()
-        if region not in known:
-            index = self._index(answer, region.label)[0]
-            known[region] = index[self._inside(answer, region)]
-        return self._above(answer, known[region], region.label, score_thr)
+        index = self._index(answer, region.label)[0][self._inside(answer, region)]
+        scores = answer.scores(index, torch.full_like(index, region.label))
+        return self._found(answer, index[scores > score_thr], region.label)
 
-    def _above(self, answer: Candidates, index: Tensor, label: int, score_thr: float) -> Detections:
-        labels = index.new_full(index.shape, label)
-        scores = answer.scores(index, labels)
-        high = scores > score_thr
-        boxes = answer.boxes(index[high])
-        return Detections(boxes.float(), scores[high].float(), labels[high], self.class_names)
+    def _found(self, answer: Candidates, index: Tensor, label: int) -> Detections:
+        labels = torch.full_like(index, label)
+        boxes, scores = answer.boxes(index).float(), answer.scores(index, labels).float()
+        return Detections(boxes, scores, labels, self.class_names)
 
     def _nothing(self) -> Detections:
         like = next(self.model.parameters())

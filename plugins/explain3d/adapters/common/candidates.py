@@ -67,6 +67,11 @@ class Candidates(ABC):
         """Returns the (n,) score in [0, 1] of candidates ``index`` for the (n,) ``label``."""
         return self.logits(index, label).sigmoid()
 
+    def above(self, label: int, score_thr: float) -> Tensor:
+        """Returns the indices of the candidates with a score above ``score_thr`` for a label."""
+        index = self.of_label(label)
+        return index[self.scores(index, torch.full_like(index, label)) > score_thr]
+
 
 def attributes_of(candidates: Candidates, index: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Returns the attributes of candidates ``index``, (K,), as detections of ``labels``, (K,)."""

@@ -17,35 +17,32 @@ from .frame_explainer import FrameExplainer
 T = TypeVar('T')
 
 
+#: Changes with what the figures mean: those of another meaning are measured again.
+MEANING = "from the host's own pass on"
+
+
 class PassCounter:
     """Counts the passes that a method makes, forward and backward, with a trace of its own.
 
-    A forward pass from the layer up, and a backward pass down to it, count as one each, as a pass
-    of the whole frame does, and so does one over several windows, which together are at most as
-    large as the frame. The second pass that made the trace counts.
+    The host's own pass counts, from which every method starts, and so does a second one where
+    notes of the first did not serve. A forward pass from the layer up, and a backward pass down to
+    it, count as one each, as a pass of the whole frame does, and so does one over several windows,
+    which together are at most as large as the frame.
 
     Args:
-        trace: What a method is to be given; left as found.
+        trace: What a method is to be given, as a tracer made it; left as found.
 
     Attributes:
         trace: The same, counting; to be given to the method.
     """
 
     def __init__(self, trace: Trace) -> None:
-        self._forward, self._backward = 1, 0
-        self._black_box, self._source = trace.black_box, trace.gradients
+        self._backward = 0
+        self._replay, self._black_box, self._source = trace.replay, trace.black_box, trace.gradients
         self._before = trace.black_box.passes if trace.black_box is not None else 0
         self._others = self._source.passes if self._source is not None else 0
         self._hooks = [self._watch(trace.leaf)]
-        replay = trace.replay
-
-        def counting(value: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-            self._forward += 1
-            leaf, attributes = replay(value)
-            self._hooks.append(self._watch(leaf))
-            return leaf, attributes
-
-        self.trace = trace if replay is None else replace(trace, replay=counting)
+        self.trace = replace(trace, replay=self._counted)
 
     def close(self, maps: Maps) -> int:
         """Returns the number of passes that ``maps`` took, and stops to count.
@@ -54,9 +51,15 @@ class PassCounter:
         """
         for hook in self._hooks:
             hook.remove()
+        forward = 1 + self._replay.passes
         stacked = self._source.passes - self._others if self._source is not None else 0
         asked = self._black_box.passes - self._before if self._black_box is not None else 0
-        return self._forward + self._backward + stacked + asked + int(maps.info.get('resumed', 0))
+        return forward + self._backward + stacked + asked + int(maps.info.get('resumed', 0))
+
+    def _counted(self, value: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        leaf, attributes = self._replay(value)
+        self._hooks.append(self._watch(leaf))
+        return leaf, attributes
 
     def _watch(self, leaf: Tensor) -> Any:
         def seen(_: Tensor) -> None:
@@ -66,17 +69,17 @@ class PassCounter:
 
 
 def explained(
-    explainer: FrameExplainer, trace: Trace, traced: float
+    explainer: FrameExplainer, trace: Trace, started: float
 ) -> tuple[Maps, dict[str, float]]:
     """Explains a trace.
 
     Args:
         explainer: Method and targets.
         trace: K detections.
-        traced: Seconds that the trace took.
+        started: Seconds that the host's own pass and the trace took.
 
     Returns:
-        The maps, and what they cost for each detection: ``seconds``, those of the trace among
+        The maps, and what they cost for each detection: ``seconds``, those of ``started`` among
         them, and ``passes`` of the detector.
     """
     counter = PassCounter(trace)
@@ -84,7 +87,7 @@ def explained(
         maps, spent = timed(lambda: explainer.explainer.explain(counter.trace, explainer.targets))
     count = len(trace.detections)
     # A method that went on in the middle has no time of its own.
-    seconds = math.nan if maps.info.get('resumed') else (traced + spent) / count
+    seconds = math.nan if maps.info.get('resumed') else (started + spent) / count
     return maps, {'seconds': seconds, 'passes': counter.close(maps) / count}
 
 

@@ -29,6 +29,7 @@ class Replays:
     Attributes:
         index: (K,) the detections' candidates, once a pass has been made.
         cells: (K, 2) row and column of their cells on the head's map, if it has one map.
+        passes: Of the detector that were made so far; the host's own is none of them.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class Replays:
         detections: Detections,
         frame_id: str,
     ) -> None:
-        self._run, self.detections, self._frame_id = run, detections, frame_id
+        self._host, self.detections, self._frame_id = run, detections, frame_id
+        self.passes = 0
         self.index: Tensor | None = None
         self.cells: Tensor | None = None
         self._rows: Tensor | None = None
@@ -81,6 +83,10 @@ class Replays:
                 'the sparse convolution choose their order by chance?'
             )
         return leaf.tensor, attributes
+
+    def _run(self, read: Read, value: Tensor | None) -> tuple[Leaf, dict[str, Tensor]]:
+        self.passes += 1
+        return self._host(read, value)
 
     def _read(self, candidates: Candidates) -> dict[str, Tensor]:
         if self.index is None:

@@ -43,6 +43,10 @@ class WindowPasses:
         """Whether the encoder computes of a version of the frame what differs."""
         return self.view is not None and self.memory.usable(self.view.bev.shape)
 
+    def has_versions(self, window: Window) -> bool:
+        """Whether it computes of clouds what differs, which has to be a part of the frame."""
+        return self.remembers and window.changed is not None
+
     def cost(self, window: Window) -> float:
         """Returns a pass's share of a whole one, beside what does not grow with its area."""
         return sum(window.parts(self.view, self.remembers)) / 2

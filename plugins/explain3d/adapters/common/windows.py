@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...core.black_box import Region
 from ...core.receptive_field import Grid
@@ -79,6 +79,12 @@ class View:
             out.append((round(last[0] * scale), round(last[1] * scale)))
         return Window(*map(tuple, (patch, crop, window, tail, out, moved)))
 
+    def window_around(self, regions: Sequence[Region], rows: Span, columns: Span) -> Window:
+        """Returns what these candidates need of clouds that differ anywhere."""
+        found = self.window_of(regions, rows, columns)
+        crop = tuple(self._crop(part, axis) for axis, part in enumerate(found.window))
+        return replace(found, patch=found.window, crop=crop, changed=None)
+
     def _changed(self, regions: Sequence[Region], axis: int) -> Span:
         """Voxels in which points change, a voxel wider than computed: hosts round otherwise."""
         low, size = self.range_min[1 - axis], self.voxel_size[1 - axis]
@@ -120,7 +126,7 @@ class Window:
         window: Cells of the map that the dense part needs.
         tail: Cells of the map that correspond to what the tail needs.
         out: The head's cells that the tail gives.
-        changed: Input voxels in which points change.
+        changed: Input voxels in which points change; None where they may change anywhere.
     """
 
     patch: Spans
@@ -128,7 +134,7 @@ class Window:
     window: Spans
     tail: Spans
     out: Spans
-    changed: Spans
+    changed: Spans | None
 
     def parts(self, view: View, remembered: bool = False) -> tuple[float, float]:
         """Returns the share of the whole grid that the dense part and the encoder get.
@@ -138,7 +144,7 @@ class Window:
             remembered: Whether the encoder remembers the frame (``sparse_memory``).
         """
         size = [n * j for n, j in zip(view.bev.shape, view.bev.stride, strict=True)]
-        spans = self.changed if remembered else self.crop
+        spans = self.changed if remembered and self.changed is not None else self.crop
         sides = [min(b, s) - max(a, 0) for (a, b), s in zip(spans, size, strict=True)]
         return (
             _area(self.window) / math.prod(view.bev.shape),

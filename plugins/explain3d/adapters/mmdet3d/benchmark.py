@@ -70,18 +70,21 @@ class FrameBenchmark(common.FrameBenchmark):
         points = batch['inputs']['points'][0]
         return {**batch, 'inputs': {**batch['inputs'], 'points': [move(points)]}}
 
-    def _predict(self, batch: dict[str, Any]) -> tuple[Frame, Any]:
-        with torch.no_grad():
-            results = self.model.test_step(batch)
-            data = self.model.data_preprocessor(batch, False)
+    @torch.no_grad()
+    def _frame(self, batch: dict[str, Any]) -> Frame:
+        data = self.model.data_preprocessor(batch, False)
         explainer = next(iter(self.explainers.values()))
-        return explainer.frames(data['inputs'], data['data_samples'])[0], results[0]
+        return explainer.frames(data['inputs'], data['data_samples'])[0]
+
+    @torch.no_grad()
+    def _infer(self, batch: dict[str, Any]) -> Any:
+        return self.model.test_step(batch)[0]
 
     def _trace(
         self, explainer: FrameExplainer, frame: Frame, output: Any, detections: Detections
     ) -> Trace:
         return explainer.tracer.trace(
-            self.model.predict, frame.inputs, output, detections, frame.frame_id
+            self.model.predict, frame.inputs, output, detections, frame.frame_id, frame.first
         )
 
 

@@ -103,10 +103,12 @@ class FrameBenchmark(common.FrameBenchmark):
         (frame,) = frames_of(batch)
         return {**batch, **self.box.batch([move(frame.points)])}
 
-    def _predict(self, batch: dict[str, Any]) -> tuple[Frame, Any]:
-        (frame,) = frames_of(batch)
-        with torch.no_grad():
-            return frame, self.model(dict(batch))[0][0]
+    def _frame(self, batch: dict[str, Any]) -> Frame:
+        return frames_of(batch)[0]
+
+    @torch.no_grad()
+    def _infer(self, batch: dict[str, Any]) -> Any:
+        return self.model(dict(batch))[0][0]
 
     def _trace(
         self, explainer: FrameExplainer, frame: Frame, output: Any, detections: Detections

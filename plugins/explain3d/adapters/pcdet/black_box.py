@@ -89,15 +89,16 @@ class PcdetBlackBox(DetectorBlackBox):
         regions: Sequence[Region],
         score_thr: float,
         base: Tensor | None = None,
+        anywhere: bool = False,
     ) -> list[list[Detections]]:
         """As in ``BlackBox``."""
         base = self._base_inside_grid(base)
         clouds = [self._inside_grid(cloud) for cloud in clouds]
-        return super().candidates_in(clouds, regions, score_thr, base)
+        return super().candidates_in(clouds, regions, score_thr, base, anywhere)
 
-    def cost(self, regions: Sequence[Region], base: Tensor) -> float:
+    def cost(self, regions: Sequence[Region], base: Tensor, anywhere: bool = False) -> float:
         """As in ``BlackBox``."""
-        return super().cost(regions, self._base_inside_grid(base))
+        return super().cost(regions, self._base_inside_grid(base), anywhere)
 
     def _base_inside_grid(self, base: Tensor | None) -> Tensor | None:
         """The same tensor for the same base: the parent tells bases apart by identity."""

@@ -92,12 +92,22 @@ class AnchorCandidates(Candidates):
             return self.logits(index, label).sigmoid()
         return self.classes[index].softmax(1).gather(1, label[:, None])[:, 0]
 
+    def above(self, label: int, score_thr: float) -> Tensor:
+        """Returns the indices of the anchors above a score, without a copy of all rows."""
+        if not self.head.use_sigmoid_cls or not isinstance(self.classes, _MapRows):
+            return super().above(label, score_thr)
+        return (self.classes.column(label).sigmoid() > score_thr).nonzero().flatten()
+
 
 class _MapRows:
     """Rows of a (1, anchors * width, H, W) map, none of which is copied before it is asked for."""
 
     def __init__(self, values: Tensor, width: int) -> None:
         self.values = values[0].reshape(-1, width, values.shape[2] * values.shape[3])
+
+    def column(self, number: int) -> Tensor:
+        """Returns one column of all rows."""
+        return self.values[:, number].T.flatten()
 
     def __getitem__(self, index: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         index, column = index if isinstance(index, tuple) else (index, slice(None))
