@@ -34,6 +34,7 @@ CASES = {
         {'samples': 12, 'density': [0.5], 'tolerance': None},
         {'samples': 30, 'check_every': 5, 'tolerance': 0.3, 'voxel_size': 0.5},
     ],
+    'PyramidFFAM': [{}, {'contrast': 1.0, 'rank': 3, 'upsampling': 'manhattan'}],
     'RandomMap': [{}],
 }
 #: Those that do not look at the features or gradients, and cannot be disturbed by them.
@@ -44,7 +45,7 @@ TARGETS = parse_targets(['all', 'all_abs', 'score', 'yaw', 'size'])
 
 def config(name, options):
     # The toy has 6 channels.
-    rank = {'rank': 4} if name == 'FFAM' and not options.get('reference') else {}
+    rank = {'rank': 4} if name.endswith('FFAM') and not options.get('reference') else {}
     return {'type': name, **rank, **options}
 
 
@@ -66,11 +67,16 @@ def toy():
 
 
 def make(toy, k=5, n=80):
-    return toy.trace(toy.points(n), toy.anchors(k))
+    return doubled(toy.trace(toy.points(n), toy.anchors(k)))
+
+
+def doubled(trace):
+    """A method of two layers gets the same one twice."""
+    return replace(trace, further=(replace(trace, further=()),))
 
 
 def explain(cfg, trace, targets=TARGETS):
-    return EXPLAINERS.build(dict(cfg)).explain(trace, targets)
+    return EXPLAINERS.build(dict(cfg)).explain(doubled(trace), targets)
 
 
 def check(maps, targets, k, n):

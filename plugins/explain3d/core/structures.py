@@ -173,6 +173,7 @@ class Trace:
         black_box: The detector as a function of the cloud. None where the adapter has none.
         gradients: A faster way to the gradients of ``attributes`` at ``leaf``, if the adapter has
             one; it counts for these two only, see ``core.gradients.GradientSource``.
+        further: The same frame and detections at the method's other layers, in their order.
     """
 
     points: Tensor
@@ -185,6 +186,7 @@ class Trace:
     replay: Callable[[Tensor | None], tuple[Tensor, dict[str, Tensor]]] | None = None
     black_box: BlackBox | None = None
     gradients: GradientSource | None = None
+    further: tuple[Trace, ...] = ()
 
 
 @dataclass

@@ -10,6 +10,7 @@ from .integrated_gradients import IntegratedGradients
 from .object_gradient import ObjectGradient
 from .occam import OccAM
 from .odam import ODAM
+from .pyramid_ffam import PyramidFFAM
 from .random_map import RandomMap
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     'IntegratedGradients',
     'ObjectGradient',
     'OccAM',
+    'PyramidFFAM',
     'RandomMap',
 ]

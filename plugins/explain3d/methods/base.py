@@ -27,6 +27,11 @@ class Explainer(ABC):
         self.layer = layer
         self.seed = seed
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers to be traced: that of the trace, and those of ``Trace.further``."""
+        return (self.layer,)
+
     @abstractmethod
     def explain(self, trace: Trace, targets: Sequence[Target]) -> Maps:
         """Explains every detection of ``trace`` for every target.

@@ -62,20 +62,24 @@ def randomisation(
         for number, (name, module) in enumerate(parts):
             shuffled.enter_context(shuffled_weights(module, seed + number))
             with torch.enable_grad():
-                leaf, attributes = trace.replay(None)
-                values = trace.rows(leaf.detach())
-                again = replace(
-                    trace,
-                    leaf=leaf,
-                    attributes=attributes,
-                    features=replace(trace.features, values=values),
-                )
-                other = explainer.explain(again, targets)
+                other = explainer.explain(_again(trace), targets)
             found[name] = {
                 t.name: similarity(maps.saliency[t.name], other.saliency[t.name], regions)
                 for t in targets
             }
     return found
+
+
+def _again(trace: Trace) -> Trace:
+    """Returns the trace with the weights that the network has now, at all of its layers."""
+    leaf, attributes = trace.replay(None)
+    return replace(
+        trace,
+        leaf=leaf,
+        attributes=attributes,
+        features=replace(trace.features, values=trace.rows(leaf.detach())),
+        further=tuple(_again(other) for other in trace.further),
+    )
 
 
 def similarity(a: Tensor, b: Tensor, regions: Tensor | None = None) -> Tensor:

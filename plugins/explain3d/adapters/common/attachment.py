@@ -88,7 +88,9 @@ class ExplainingAttachment(ModelAttachment):
             return error
         return None
 
-    def _explain(self, frame: Frame, output: Any, first: Callable[[], FirstPass | None]) -> None:
+    def _explain(
+        self, frame: Frame, output: Any, first: Callable[[], tuple[FirstPass, ...] | None]
+    ) -> None:
         self.recorder.claim(frame.frame_id, frame.source)
         with torch.inference_mode(False):
             plan = self.worker.select(frame, output)

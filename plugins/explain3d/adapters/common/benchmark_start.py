@@ -27,7 +27,7 @@ class Start:
     frame: Frame
     output: Any
     seconds: float
-    notes: Mapping[str, FirstPass | None]
+    notes: Mapping[str, tuple[FirstPass, ...] | None]
 
     def of(self, name: str) -> Frame:
         """Returns the frame as an explainer of that name gets it."""

@@ -37,24 +37,30 @@ class PassCounter:
     """
 
     def __init__(self, trace: Trace) -> None:
+        self._further = [PassCounter(other) for other in trace.further]
         self._backward = 0
         self._replay, self._black_box, self._source = trace.replay, trace.black_box, trace.gradients
         self._before = trace.black_box.passes if trace.black_box is not None else 0
         self._others = self._source.passes if self._source is not None else 0
         self._hooks = [self._watch(trace.leaf)]
-        self.trace = replace(trace, replay=self._counted)
+        further = tuple(counter.trace for counter in self._further)
+        self.trace = replace(trace, replay=self._counted, further=further)
 
     def close(self, maps: Maps) -> int:
         """Returns the number of passes that ``maps`` took, and stops to count.
 
         Passes of an earlier run, which a method went on from, are part of it.
         """
+        return 1 + self._made() + int(maps.info.get('resumed', 0))
+
+    def _made(self) -> int:
+        """Returns the passes beside the host's own, at all layers."""
         for hook in self._hooks:
             hook.remove()
-        forward = 1 + self._replay.passes
         stacked = self._source.passes - self._others if self._source is not None else 0
         asked = self._black_box.passes - self._before if self._black_box is not None else 0
-        return forward + self._backward + stacked + asked + int(maps.info.get('resumed', 0))
+        here = self._replay.passes + self._backward + stacked + asked
+        return here + sum(counter._made() for counter in self._further)
 
     def _counted(self, value: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         leaf, attributes = self._replay(value)

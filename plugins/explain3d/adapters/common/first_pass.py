@@ -5,8 +5,8 @@ A frame whose gradients come from windows needs nothing else, and so no second p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,41 @@ class Recording:
         if not (output.held.intact() and raw.intact()):
             return 'the network writes into what the layer or the head gave'
         return ''
+
+
+class Recordings:
+    """Notes of one pass for several layers.
+
+    Args:
+        notes: Those of each.
+    """
+
+    def __init__(self, notes: Sequence[Recording]) -> None:
+        self._notes = notes
+
+    def frame(self, index: int, size: int) -> tuple[FirstPass, ...] | None:
+        """Returns what there is of a frame for each layer; None if there is nothing for one.
+
+        Args:
+            index: As in ``Recording.frame``.
+            size: Likewise.
+        """
+        found = [notes.frame(index, size) for notes in self._notes]
+        return None if None in found else tuple(found)
+
+
+@contextmanager
+def recordings(
+    tracers: Iterable[AbstractContextManager[Recording | None]],
+) -> Iterator[Recordings | None]:
+    """Takes notes of one pass for several layers; gives None where there are none for one.
+
+    Args:
+        tracers: What takes them for each.
+    """
+    with ExitStack() as stack:
+        notes = [stack.enter_context(notes) for notes in tracers]
+        yield None if None in notes else Recordings(notes)
 
 
 class _Held:

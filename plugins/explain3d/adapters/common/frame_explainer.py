@@ -18,7 +18,7 @@ from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Maps, Trace
 from ...core.targets import TargetSpec, parse_targets
 from ...methods import EXPLAINERS, Explainer
-from .first_pass import Recording
+from .first_pass import FirstPass, Recordings, recordings
 from .frames import Frame
 
 
@@ -35,7 +35,8 @@ class FrameExplainer(ABC):
         class_names: Names of the classes.
 
     Attributes:
-        tracer: Made by the subclass for the explainer's layer; its ``layer`` is a ``LayerInfo``.
+        tracers: Made by the subclass, one for each of the explainer's layers.
+        tracer: The first of them; its ``layer`` is a ``LayerInfo``.
 
     Raises:
         UnknownNameError: If the method, a target, the layer or an argument of the selection is
@@ -59,7 +60,8 @@ class FrameExplainer(ABC):
         self.targets = parse_targets(targets)
         self.selection = selection_of(select)
         self.class_names = tuple(class_names)
-        self.tracer = self._make_tracer(self.explainer.layer)
+        self.tracers = [self._make_tracer(layer) for layer in self.explainer.layers]
+        self.tracer = self.tracers[0]
         self.versions = package_versions(self.packages)
         self._settings: dict[str, Any] | None = None
 
@@ -67,9 +69,20 @@ class FrameExplainer(ABC):
     def _make_tracer(self, layer: str) -> Any:
         """Returns what traces frames at that layer."""
 
-    def recording(self) -> AbstractContextManager[Recording | None]:
+    def recording(self) -> AbstractContextManager[Recordings | None]:
         """Around the host's own pass: takes notes of it, if they spare its frames a second one."""
-        return self.tracer.recording()
+        return recordings(tracer.recording() for tracer in self.tracers)
+
+    def _traced(self, frame: Frame, at: Callable[[Any, FirstPass | None], Trace]) -> Trace:
+        """Traces a frame at each of the explainer's layers.
+
+        Args:
+            frame: The frame, maybe with notes of the host's own pass.
+            at: Makes the trace of a tracer, given what there is of the frame for it.
+        """
+        notes = frame.first or [None] * len(self.tracers)
+        first, *further = (at(t, note) for t, note in zip(self.tracers, notes, strict=True))
+        return replace(first, further=tuple(further))
 
     @abstractmethod
     def select(self, frame: Frame, output: Any) -> Explanation:
@@ -86,7 +99,7 @@ class FrameExplainer(ABC):
         if self._settings is None:
             self._settings = {
                 'explainer': self.explainer.settings(),
-                'layer': self.tracer.layer.name,
+                'layer': ', '.join(tracer.layer.name for tracer in self.tracers),
                 'targets': [asdict(target) for target in self.targets],
                 'select': asdict(self.selection),
                 'model': weights_digest(self.model),

@@ -20,14 +20,14 @@ class Frame:
         points: (N, P) its points, x, y, z first.
         inputs: The detector's inputs as a batch of one.
         source: Its point file, where known.
-        first: The frame in the host's own pass, where that is enough to explain it.
+        first: The frame in the host's own pass, for each layer, where that is enough to explain it.
     """
 
     frame_id: str
     points: Tensor
     inputs: dict
     source: str | None = None
-    first: FirstPass | None = None
+    first: tuple[FirstPass, ...] | None = None
 
     def check(self) -> None:
         """Refuses points that cannot be explained, and on which the host may crash.

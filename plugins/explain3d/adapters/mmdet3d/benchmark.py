@@ -83,9 +83,7 @@ class FrameBenchmark(common.FrameBenchmark):
     def _trace(
         self, explainer: FrameExplainer, frame: Frame, output: Any, detections: Detections
     ) -> Trace:
-        return explainer.tracer.trace(
-            self.model.predict, frame.inputs, output, detections, frame.frame_id, frame.first
-        )
+        return explainer.trace(self.model.predict, frame, output, detections)
 
 
 @contextmanager

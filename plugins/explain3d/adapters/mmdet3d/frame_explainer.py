@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ...core.selection import Selection
-from ...core.structures import Explanation
+from ...core.structures import Detections, Explanation, Trace
 from ...core.targets import TargetSpec
 from ...methods import Explainer
 from ..common import frame_explainer as common
@@ -88,10 +88,20 @@ class FrameExplainer(common.FrameExplainer):
         Returns:
             The explanation, on the CPU.
         """
-        return self._filled(
-            plan,
-            lambda: self.tracer.trace(
-                predict, frame.inputs, sample, plan.detections, frame.frame_id, frame.first
+        return self._filled(plan, lambda: self.trace(predict, frame, sample, plan.detections))
+
+    def trace(
+        self,
+        predict: Callable[[dict, list], Any],
+        frame: Frame,
+        sample: Any,
+        detections: Detections,
+    ) -> Trace:
+        """Traces a frame at the explainer's layers; arguments as in ``Tracer.trace``."""
+        return self._traced(
+            frame,
+            lambda tracer, first: tracer.trace(
+                predict, frame.inputs, sample, detections, frame.frame_id, first
             ),
         )
 

@@ -113,7 +113,7 @@ class FrameBenchmark(common.FrameBenchmark):
     def _trace(
         self, explainer: FrameExplainer, frame: Frame, output: Any, detections: Detections
     ) -> Trace:
-        return explainer.tracer.trace(self.model.forward, frame, detections)
+        return explainer.trace(self.model.forward, frame, detections)
 
 
 @contextmanager

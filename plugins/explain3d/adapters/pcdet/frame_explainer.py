@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...core.selection import Selection
-from ...core.structures import Explanation
+from ...core.structures import Detections, Explanation, Trace
 from ...core.targets import TargetSpec
 from ...methods import Explainer
 from ..common import frame_explainer as common
@@ -81,4 +81,10 @@ class FrameExplainer(common.FrameExplainer):
             frame: The frame.
             plan: From ``select``; returned as it is if it has no detections.
         """
-        return self._filled(plan, lambda: self.tracer.trace(predict, frame, plan.detections))
+        return self._filled(plan, lambda: self.trace(predict, frame, plan.detections))
+
+    def trace(self, predict: Callable[[dict], Any], frame: Frame, detections: Detections) -> Trace:
+        """Traces a frame at the explainer's layers; arguments as in ``Tracer.trace``."""
+        return self._traced(
+            frame, lambda tracer, first: tracer.trace(predict, frame, detections, first)
+        )

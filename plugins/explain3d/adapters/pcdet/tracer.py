@@ -12,7 +12,7 @@ from ...core.capture import Leaf, leaf_at
 from ...core.session import frozen_evaluation
 from ...core.structures import Detections, Trace
 from ..common.candidates import Candidates
-from ..common.first_pass import Recording
+from ..common.first_pass import FirstPass, Recording
 from ..common.frames import Frame
 from ..common.layers import LayerInfo, find_layer
 from ..common.nested import mapped
@@ -65,13 +65,20 @@ class Tracer:
             self.head, self.candidates.intercepts, self.candidates.maps_of
         )
 
-    def trace(self, predict: Callable[[dict], Any], frame: Frame, detections: Detections) -> Trace:
+    def trace(
+        self,
+        predict: Callable[[dict], Any],
+        frame: Frame,
+        detections: Detections,
+        first: FirstPass | None = None,
+    ) -> Trace:
         """Rebuilds the detections of a frame with a graph, in a second pass where it takes one.
 
         Args:
             predict: The detector's own ``forward``.
-            frame: The frame, maybe with notes of the host's own pass; its inputs are not changed.
+            frame: The frame; its inputs are not changed.
             detections: K detections that the host reported for this frame.
+            first: The frame in the host's own pass, if there are notes of it.
 
         Raises:
             InputError: If a detection is none of the head's candidates.
@@ -84,7 +91,7 @@ class Tracer:
             frame.frame_id,
         )
         box = black_box_of(self.model, predict, self.family)
-        leaf, attributes, raw = self.windows.begin(frame.first, replay, box, self._taken)
+        leaf, attributes, raw = self.windows.begin(first, replay, box, self._taken)
         require_dependence(attributes, self.layer, self.head_path)
         coords = input_coords(batches[0], self.layer.key) if batches else None
         features, rows = layer_rows(self.layer, leaf, coords)
