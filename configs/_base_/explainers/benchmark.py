@@ -6,6 +6,7 @@ benchmark = dict(
         'FFAM': dict(type='FFAM', rank=16, **_at),
         'FFAM released': dict(type='FFAM', reference=True, layer='stride4'),
         'Channel sum': dict(type='ChannelSum', **_at),
+        'PyramidFFAM': dict(type='PyramidFFAM', rank=16, **_at),
         'Contribution': dict(type='Contribution', layer='stride8'),
         'Object gradient': dict(type='ObjectGradient', **_at),
         'Gradient x input': dict(type='GradientTimesInput', **_at),
