@@ -29,8 +29,8 @@ def batch(model):
     return scenes.batch(model, *clouds, gt_boxes=scenes.truth(model, 2))
 
 
-def attach(model, folder=None, on_error='raise', **options):
-    frames = FrameExplainer(model, METHOD, 'score', SELECT, **options)
+def attach(model, folder=None, on_error='raise', explainer=METHOD, **options):
+    frames = FrameExplainer(model, explainer, 'score', SELECT, **options)
     recorder = Recorder(frames.settings, dir=folder, background=False)
     found = []
     attachment = Attachment(model, lambda: (frames, recorder), on_error, explained=found.append)

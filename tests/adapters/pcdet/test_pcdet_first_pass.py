@@ -68,6 +68,30 @@ def test_explanations_are_those_of_a_second_pass(pcdet_host, name, passes, monke
     assert torch.equal(expected[1].saliency, found[1].saliency)
 
 
+def test_a_method_of_two_layers_has_no_second_pass_for_either(pcdet_host, passes):
+    model = scenes.build('second', widened)
+    batches = [clouds(model, 1), clouds(model, 2, 3)]
+    parts = []
+    for layer in ('stride4', 'stride8'):
+        attachment, found = attach(
+            model, explainer=dict(type='FFAM', rank=4, layer=layer, upsampling='gaussian')
+        )
+        with attachment:
+            for batch in batches:
+                run(model, batch)
+        parts.append(found)
+    passes.clear()
+    attachment, found = attach(model, explainer=dict(type='PyramidFFAM', rank=4))
+    with attachment:
+        for batch in batches:
+            run(model, batch)
+    assert len(passes) == len(set(passes)) == 2  # The first frame's, one for each layer.
+    for fine, coarse, both in zip(*parts, found, strict=True):
+        assert both.saliency.any()
+        expected = (fine.saliency * coarse.saliency) ** 0.6
+        torch.testing.assert_close(both.saliency, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_later_pass_for_whoever_differentiates(pcdet_host, passes):
     model = scenes.build('second', widened)
     attachment, _ = attach(model)
