@@ -52,6 +52,15 @@ from explain3d.metrics.saliency_table import differences, save_records, table_of
 
 LAYERS = ('stride2', 'stride4', 'stride8')
 CONTRASTS = (1.0, 1.5)
+#: Maps of the fine and the coarse layer that are multiplied, and the exponents of the product.
+PAIRS = (
+    ('FFAM', 'FFAM'),
+    ('gradient', 'FFAM'),
+    ('FFAM', 'contribution'),
+    ('gradient', 'gradient'),
+    ('contribution', 'contribution'),
+)
+PAIR_CONTRASTS = (0.5, 0.6, 0.75)
 REFERENCE = 'FFAM, stride4'
 #: What a gradient is reduced to, given features and factorisation.
 Reduce = Callable[[Tensor, Tensor, Factorization], Tensor]
@@ -83,7 +92,7 @@ def parse_args() -> argparse.Namespace:
 def voxel_maps(trace: Trace, target: Target, rank: int) -> dict[str, Tensor]:
     """Returns (K, M) maps over the voxels, each from 0 to 1."""
     features = trace.features.values
-    factors = factorize(features, rank).normalized()
+    factors = factorize(features, rank, init='coarse').normalized()
     K, M = len(trace.detections), len(features)
     maps = {name: features.new_zeros(K, M) for name in REDUCED}
     for k, gradients in attribute_gradients(trace, [target]):
@@ -108,6 +117,18 @@ def point_maps(trace: Trace, layer: str, target: Target, rank: int) -> Iterator[
                 marks = [] if mode == 'manhattan' else ['gaussian']
                 marks += [] if contrast == 1 else [f'^{contrast:g}']
                 yield ', '.join([name, layer, *marks]), table.apply(values**contrast)
+
+
+def products(maps: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yields names and (K, N) products of two layers' maps at the points."""
+    for name in ('gradient', 'channel sum', 'FFAM'):
+        for fine, coarse in zip(LAYERS, LAYERS[1:], strict=False):
+            yield f'{name}, {fine} x {coarse}', maps[f'{name}, {fine}'] * maps[f'{name}, {coarse}']
+    for fine, coarse in PAIRS:
+        product = maps[f'{fine}, stride4, gaussian'] * maps[f'{coarse}, stride8, gaussian']
+        for contrast in PAIR_CONTRASTS:
+            name = f'{fine}, stride4 x {coarse}, stride8, gaussian, ^{contrast:g}'
+            yield name, product**contrast
 
 
 class Frames:
@@ -152,10 +173,7 @@ class Frames:
                 self.model.predict, frame.inputs, results[0], plan.detections, frame.frame_id
             )
             maps.update(point_maps(trace, layer, target, self.rank))
-        for name in ('gradient', 'channel sum', 'FFAM'):
-            for fine, coarse in zip(LAYERS, LAYERS[1:], strict=False):
-                product = maps[f'{name}, {fine}'] * maps[f'{name}, {coarse}']
-                maps[f'{name}, {fine} x {coarse}'] = product
+        maps.update(products(maps))
         if self.only is not None and (unknown := set(self.only) - set(maps)):
             raise SystemExit(f'Unknown variants {sorted(unknown)}: expected some of {list(maps)}.')
         # The reference first.
