@@ -17,7 +17,8 @@ What NMS leaves is scored by both, to rounding the same.
     .venv/bin/python benchmarks/occam_batching.py configs/benchmark/benchmark_second_miniworld.py
 
 With ``--cloud`` the configuration is one of MMDetection3D's, at full size with random weights,
-whose classifier is shifted and stretched so that ``_FOUND`` anchors of the cloud count as found.
+whose classifier is shifted and stretched so that at least ``_FOUND`` anchors of the cloud count as
+found.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _logit(score: float) -> float:
 
 @torch.no_grad()
 def stretch(model: nn.Module, points: Tensor) -> None:
-    """Makes ``_FOUND`` anchors of a cloud count as found by a detector with random weights.
+    """Makes at least ``_FOUND`` anchors count as found by a detector with random weights.
 
     Places without points, most of the map, get the logit that a trained classifier starts from.
     """

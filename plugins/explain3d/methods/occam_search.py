@@ -37,10 +37,9 @@ class Search:
         """Puts the detections into groups, with a pass over a part of the frame each."""
         boxes, labels = self.trace.detections.boxes.tolist(), self.trace.detections.labels.tolist()
         self._regions = {k: Region(boxes[k][0], boxes[k][1], radius, labels[k]) for k in rows}
-        # How far the detector looks is known once it has been asked about the frame.
-        self.box.candidates_in(
-            [self.trace.points], list(self._regions.values()), self.score_thr, self.trace.points
-        )
+        # How far the detector looks is known once it has seen the frame.
+        regions = list(self._regions.values())
+        self.box.candidates_in([], regions, self.score_thr, self.trace.points)
 
         def cost(places: Sequence[int]) -> float:
             regions = [self._regions[rows[i]] for i in places]

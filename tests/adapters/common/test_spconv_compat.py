@@ -1,5 +1,8 @@
 """Gradients through sparse convolutions against dense ones in float64."""
 
+import sys
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -98,6 +101,31 @@ def test_convolutions_in_training_mode_stay_there():
     with differentiable_sparse_convolutions(net):
         pass
     assert all(m.training for m in net.modules())
+
+
+def test_gradients_of_features_alone_where_weights_are_constants(monkeypatch):
+    """Also where the parameter requires a gradient again by the time of the backward pass."""
+    ops = sys.modules['spconv.pytorch.ops']
+    given, real = [], ops.indice_conv_backward
+
+    def watched(*args, **kwargs):
+        given.append(real(*args, **kwargs)[1])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(ops, 'indice_conv_backward', watched)
+    shape = (7, 8, 9)
+    features, indices = sparse_input(shape, 3, 40)
+    conv = spconv.SubMConv3d(3, 5, 3, padding=1, bias=False).train()
+    leaf, found = features.clone().requires_grad_(), []
+    for context in (differentiable_sparse_convolutions(conv), nullcontext()):
+        with context:
+            out = conv(spconv.SparseConvTensor(leaf, indices, list(shape), 1)).features
+        found.append(torch.autograd.grad(out.square().sum(), leaf)[0])
+    assert torch.equal(*found)
+    assert given[0] is None
+    assert given[1].shape == conv.weight.shape
+    assert 'weight' not in vars(conv)
+    assert conv.weight.requires_grad
 
 
 @pytest.mark.gpu

@@ -13,12 +13,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
 from ...core.capture import is_sparse_convolution
+from ...core.session import overridden
 from .spconv_cpu import replace_cpu_kernels
 
 
@@ -58,15 +59,22 @@ def differentiable_sparse_convolutions(model: nn.Module) -> Iterator[None]:
     kernel. A sparse convolution has no dropout and no statistics: its output stays the same, and
     the batch normalisations around it stay in eval mode.
 
+    Their weights are constants meanwhile: spconv's backward does not ask whether their gradient is
+    wanted, and computing it (``spconv_cpu``) takes as long as that of the features.
+
     Args:
         model: Any module tree; without sparse convolutions nothing happens.
     """
     convolutions = [m for m in model.modules() if is_sparse_convolution(m)]
     modes = [m.training for m in convolutions]
-    try:
+    with ExitStack() as stack:
         for module in convolutions:
-            module.training = True
-        yield
-    finally:
-        for module, mode in zip(convolutions, modes, strict=True):
-            module.training = mode
+            # The backward pass comes later, when the parameter requires a gradient again.
+            stack.enter_context(overridden(module, 'weight', module.weight.detach()))
+        try:
+            for module in convolutions:
+                module.training = True
+            yield
+        finally:
+            for module, mode in zip(convolutions, modes, strict=True):
+                module.training = mode

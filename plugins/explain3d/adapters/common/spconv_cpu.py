@@ -76,21 +76,27 @@ def _backward(
     indice_pair_num: Tensor,
     inverse: bool = False,
     subm: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Returns the gradients of (N, C) features and (K, ..., C) filters."""
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the gradients of (N, C) features and (K, ..., C) filters.
+
+    Filters that require none, as those of a frozen network, get None: about half of the work.
+    """
     weight = filters.reshape(filters.shape[0], -1, filters.shape[-1])
-    weight_gradient = torch.zeros_like(weight)
+    wanted = filters.requires_grad
+    weight_gradient = torch.zeros_like(weight) if wanted else None
     if subm:
         center = weight.shape[1] // 2
         gradient = out_bp @ weight[:, center]
-        weight_gradient[:, center] = out_bp.T @ features
+        if wanted:
+            weight_gradient[:, center] = out_bp.T @ features
     else:
         gradient = torch.zeros_like(features)
     for i, rows_in, rows_out in offsets(indice_pairs, indice_pair_num, inverse, subm):
         part = out_bp.index_select(0, rows_out)
-        weight_gradient[:, i] = part.T @ features.index_select(0, rows_in)
+        if wanted:
+            weight_gradient[:, i] = part.T @ features.index_select(0, rows_in)
         gradient.index_add_(0, rows_in, part @ weight[:, i])
-    return gradient, weight_gradient.reshape(filters.shape)
+    return gradient, weight_gradient.reshape(filters.shape) if wanted else None
 
 
 def _on_cpu(ours: Callable, stock: Callable, ignored: tuple[str, ...]) -> Callable:
