@@ -56,6 +56,20 @@ def sole_tensor(output: Any, name: str) -> Tensor | Any:
     )
 
 
+def layer_tensor(output: Any, name: str, key: str | None = None) -> Tensor | Any:
+    """Returns the tensor of a layer's output that is meant.
+
+    Args:
+        output: What the module gave.
+        name: The layer's name for messages.
+        key: The entry that is meant, of modules that return a dict of everything (OpenPCDet's).
+
+    Raises:
+        NotApplicableError: If there is no key, and not one tensor.
+    """
+    return sole_tensor(output, name) if key is None else output[key]
+
+
 def _items(output: Any) -> list:
     if isinstance(output, dict):
         return [leaf for value in output.values() for leaf in _items(value)]
@@ -138,7 +152,7 @@ def leaf_at(
                 f'Layer {name!r} ran more than once in a forward pass: expected one run. '
                 'Choose a layer that is not shared.'
             )
-        old = sole_tensor(output, name) if key is None else output[key]
+        old = layer_tensor(output, name, key)
         features = old.features if is_sparse(old) else old
         leaf.output = old
         leaf.tensor = (features if value is None else value).detach().requires_grad_()

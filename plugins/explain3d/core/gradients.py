@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 import torch
@@ -77,16 +78,54 @@ def reduce_gradients(
             layer.
         InputError: If a gradient is not finite.
     """
-    K, M = len(trace.detections), trace.features.coords.shape[0]
+    return reduce_at([trace], targets, reducer)[0]
+
+
+def reduce_at(
+    traces: Sequence[Trace], targets: Sequence[Target], reducer: Reducer = absolute_sum
+) -> list[dict[str, Tensor]]:
+    """Does the same at several layers of one frame, detection by detection at all of them.
+
+    So a source that finds the gradients at several layers in one backward pass makes it once.
+
+    Args:
+        traces: One frame and its K detections at several layers.
+        targets: As in ``reduce_gradients``.
+        reducer: Likewise.
+
+    Returns:
+        (K, M) for each target's name, for each trace.
+
+    Raises:
+        NotApplicableError: As ``reduce_gradients``.
+        InputError: Likewise.
+    """
+    found = [_empty_maps(trace, targets) for trace in traces]
+    steps = [
+        _reducing(trace, targets, reducer, maps)
+        for trace, maps in zip(traces, found, strict=True)
+        if len(trace.features.coords)
+    ]
+    for _ in zip_longest(*steps):
+        pass
+    return found
+
+
+def _empty_maps(trace: Trace, targets: Sequence[Target]) -> dict[str, Tensor]:
+    size = len(trace.detections), len(trace.features.coords)
     like = full_precision(trace.features.values)
-    maps = {target.name: like.new_zeros(K, M) for target in targets}
-    if M == 0:
-        return maps
+    return {target.name: like.new_zeros(size) for target in targets}
+
+
+def _reducing(
+    trace: Trace, targets: Sequence[Target], reducer: Reducer, maps: dict[str, Tensor]
+) -> Iterator[None]:
+    """Adds to ``maps`` what one detection after the other has."""
     for k, gradients in attribute_gradients(trace, targets):
         for target in targets:
             for gradient in gradients.of(target):
                 maps[target.name][k] += reducer(gradient)
-    return maps
+        yield
 
 
 @dataclass(frozen=True)
@@ -213,11 +252,29 @@ def gradient_at(
     Returns:
         A tensor of the shape of ``leaf``; None if there is no dependence.
     """
+    return gradients_at([leaf], attributes, k, names, signed)[0]
+
+
+def gradients_at(
+    tensors: Sequence[Tensor],
+    attributes: dict[str, Tensor],
+    k: int | slice,
+    names: Sequence[str],
+    signed: bool,
+) -> list[Tensor | None]:
+    """Returns the gradients at several tensors of one graph, by one backward pass.
+
+    Args:
+        tensors: Where gradients are wanted.
+        attributes: As in ``gradient_at``, like those that follow.
+        k: Likewise.
+        names: Likewise.
+        signed: Likewise.
+    """
     with torch.enable_grad():
         values = [attributes[name][k] for name in names]
         scalar = sum((value if signed else value.abs()).sum() for value in values)
-        (gradient,) = torch.autograd.grad(scalar, leaf, retain_graph=True, allow_unused=True)
-    return gradient
+        return list(torch.autograd.grad(scalar, tensors, retain_graph=True, allow_unused=True))
 
 
 def require_graph(trace: Trace, targets: Sequence[Target]) -> None:

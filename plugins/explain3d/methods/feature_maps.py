@@ -58,12 +58,14 @@ class FeatureMapExplainer(Explainer):
             InputError: If points, features or gradients are not finite or do not fit the method.
             NotApplicableError: If a target has no gradient at the layer.
         """
-        layer = trace.features
-        # A host's autocast would silently run our products in half precision.
-        exact = torch.autocast(layer.values.device.type, enabled=False)
-        with naming_frame(trace.frame_id), torch.no_grad(), exact:
-            table = find_neighbours(trace.points, layer, self.radius, self.k, self.upsampling)
+        with explaining(trace):
+            table = self.neighbours(trace)
             return self.to_points(self.voxel_maps(trace, targets), table)
+
+    def neighbours(self, trace: Trace) -> NeighbourTable:
+        """Finds the voxels around each point (Eq. 8 of FFAM)."""
+        features = trace.features
+        return find_neighbours(trace.points, features, self.radius, self.k, self.upsampling)
 
     def to_points(self, maps: Maps, table: NeighbourTable) -> Maps:
         """Returns ``maps`` over the points (Eq. 10 of FFAM)."""
@@ -88,8 +90,21 @@ def weight_by_gradient(
     Returns:
         (K, M) for each target's name.
     """
-    omega = reduce_gradients(trace, targets)
+    return weight_by(reduce_gradients(trace, targets), global_map)
+
+
+def weight_by(omega: dict[str, Tensor], global_map: Tensor) -> dict[str, Tensor]:
+    """Returns Phi(omega) * map for the (K, M) omega of each target."""
     return {name: min_max(values) * global_map for name, values in omega.items()}
+
+
+@contextmanager
+def explaining(trace: Trace) -> Iterator[None]:
+    """Around what a method computes of a trace: exact products, errors with the frame's name."""
+    # A host's autocast would silently run our products in half precision.
+    exact = torch.autocast(trace.features.values.device.type, enabled=False)
+    with naming_frame(trace.frame_id), torch.no_grad(), exact:
+        yield
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import InputError
+from ..core.gradients import reduce_gradients
 from ..core.nmf import Factorization, factorize, make_nonnegative
 from ..core.normalize import full_precision, min_max
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
 from ..core.upsampling import NeighbourTable
 from .base import EXPLAINERS
-from .feature_maps import FeatureMapExplainer, weight_by_gradient
+from .feature_maps import FeatureMapExplainer, weight_by
 
 #: What an option is where it is not given.
 EQUATIONS: dict[str, Any] = {
@@ -136,13 +137,17 @@ class FFAM(FeatureMapExplainer):
 
     def voxel_maps(self, trace: Trace, targets: Sequence[Target]) -> Maps:
         """Returns M of Eq. 7, Phi(V) and the concepts' weights over the voxels."""
+        return self.refined(trace, reduce_gradients(trace, targets))
+
+    def refined(self, trace: Trace, omega: dict[str, Tensor]) -> Maps:
+        """Returns the same, given the (K, M) omega of each target (Eq. 5 to 7)."""
         factors = self.factorize(full_precision(trace.features.values))
         weights = factors.H
         if self.max_weight is not False:
             weights = weights.clamp(max=self.max_weight)
         global_map = min_max(weights.sum(dim=1))
         return Maps(
-            saliency=weight_by_gradient(trace, targets, global_map),
+            saliency=weight_by(omega, global_map),
             global_map=global_map,
             concepts=_share_scale(weights.T) if self.concepts else None,
             info=factors.info(),

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..core.errors import InputError, NotApplicableError
+from ..core.gradients import reduce_at
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
 from .base import EXPLAINERS, Explainer
+from .feature_maps import explaining
 from .ffam import FFAM
 
 
@@ -78,10 +80,15 @@ class PyramidFFAM(Explainer):
                 f'{self.coarse_layer}, received one at {1 + len(trace.further)}: let an adapter '
                 'make it from the layers that the method names.'
             )
-        fine, coarse = (
-            self._at(layer).explain(at, targets)
-            for layer, at in zip(self.layers, (trace, *trace.further), strict=True)
-        )
+        traces = [trace, *trace.further]
+        methods = [self._at(layer) for layer in self.layers]
+        with explaining(trace):
+            tables = [m.neighbours(t) for m, t in zip(methods, traces, strict=True)]
+            omegas = reduce_at(traces, targets)
+            fine, coarse = (
+                m.to_points(m.refined(*of), table)
+                for m, *of, table in zip(methods, traces, omegas, tables, strict=True)
+            )
         saliency = {
             name: self._joined(values, coarse.saliency[name])
             for name, values in fine.saliency.items()

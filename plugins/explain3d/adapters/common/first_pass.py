@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.capture import Leaf, is_sparse, sole_tensor
+from ...core.capture import Leaf, is_sparse, layer_tensor
 from ...core.session import overridden
 from .layers import LayerInfo
 from .nested import frame_of, leaves, mapped
@@ -188,7 +188,7 @@ class _Output:
 
     @classmethod
     def of(cls, output: Any, layer: LayerInfo) -> _Output:
-        value = sole_tensor(output, layer.name) if layer.key is None else output[layer.key]
+        value = layer_tensor(output, layer.name, layer.key)
         if not is_sparse(value):
             return cls(_Held((value,)), len(value))
         held = _Held((value.features, value.indices))

@@ -20,6 +20,7 @@ from ...core.targets import TargetSpec, parse_targets
 from ...methods import EXPLAINERS, Explainer
 from .first_pass import FirstPass, Recordings, recordings
 from .frames import Frame
+from .shared_gradients import sharing
 
 
 class FrameExplainer(ABC):
@@ -82,7 +83,7 @@ class FrameExplainer(ABC):
         """
         notes = frame.first or [None] * len(self.tracers)
         first, *further = (at(t, note) for t, note in zip(self.tracers, notes, strict=True))
-        return replace(first, further=tuple(further))
+        return replace(first, further=tuple(sharing(first, further)))
 
     @abstractmethod
     def select(self, frame: Frame, output: Any) -> Explanation:

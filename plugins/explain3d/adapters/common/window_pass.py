@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.capture import Leaf, exchange, is_sparse, sole_tensor
+from ...core.capture import Leaf, exchange, is_sparse, layer_tensor
 from ...core.session import frozen_evaluation, overridden
 from .black_box import DetectorBlackBox
 from .candidates import attributes_of
 from .first_pass import Raw
 from .layer_windows import AxisPart, LayerWindows
 from .layers import LayerInfo
+from .layers_above import LayerAbove
 from .nested import leaves, mapped
 from .replay import Replays
 from .spconv_compat import differentiable_sparse_convolutions
@@ -93,17 +94,18 @@ class WindowPass:
         # What is below the layer runs on a point for each window, any within the range.
         self._point = _nearest(points, replay.detections.boxes[0])
 
-    def run(self, batch: Batch) -> tuple[Cut, dict[str, Tensor]]:
-        """Returns the windows' features, and the (n,) attributes of the batch's detections."""
+    def run(self, batch: Batch, above: Sequence[LayerAbove] = ()) -> tuple[Cut, dict[str, Tensor]]:
+        """Returns the windows' features, and the (n,) attributes of the batch's detections.
+
+        Args:
+            batch: The windows.
+            above: Layers that are to see what they give.
+        """
         sparse = is_sparse(self.layer.output)
         cut = (self._sparse_cut if sparse else self._dense_cut)(batch)
 
         def swap(_module: nn.Module, _inputs: tuple, output: Any) -> Any:
-            old = (
-                sole_tensor(output, self.info.name)
-                if self.info.key is None
-                else output[self.info.key]
-            )
+            old = layer_tensor(output, self.info.name, self.info.key)
             return exchange(output, old, cut.output())
 
         height, width = (b - a for a, b in batch.spans[0])
@@ -117,6 +119,8 @@ class WindowPass:
             for module, forward in self._trims(batch):
                 stack.enter_context(overridden(module, 'forward', forward))
             stack.enter_context(_hooked(self.module, swap))
+            for layer in above:
+                stack.enter_context(layer.watching())
             raw = self.box.raw([self._point[None]] * len(batch.members))
             return cut, self._decoded(raw, batch)
 

@@ -10,204 +10,62 @@ of the frame, each detection has a backward pass of its own.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...core.capture import Leaf
-from ...core.gradients import gradient_at
-from ...core.reach import ReachProbe
-from .black_box import DetectorBlackBox
-from .first_pass import FirstPass, Raw, Recording
-from .layer_windows import LayerWindows, is_map, windows_of
-from .layers import LayerInfo
-from .nested import leaves
-from .replay import Replays
+from ...core.gradients import gradient_at, gradients_at
+from .layers_above import LayerAbove, Seen
 from .window_pass import Batch, Cut, WindowPass
 
-_LOG = logging.getLogger('explain3d')
-#: A window that is a larger part of the map saves nothing.
-_LARGEST_PART = 0.5
 #: Windows of a batch together are at most as large as so many frames.
 _BATCH = 1.0
 #: How far a window's values may be from the frame's, relative to 1 + |value|: rounding is below.
 _TOLERANCE = 1e-3
 
 
-class GradientWindows:
-    """Makes the gradient sources of a detector's frames.
-
-    Args:
-        model: The detector.
-        layer: The explained layer.
-
-    Attributes:
-        box: The detector as a black box, to be set before a frame; None where it cannot be one.
-        windows: What the head's cells look at, once a frame has been watched.
-    """
-
-    def __init__(self, model: nn.Module, layer: LayerInfo) -> None:
-        self.model, self.layer = model, layer
-        self.module = model.get_submodule(layer.name)
-        self.box: DetectorBlackBox | None = None
-        self.windows: LayerWindows | None = None
-        self._probe: ReachProbe | None = None
-        self._open = True
-        self._told: set[str] = set()
-        if any(getattr(module, 'inverse', False) for module in model.modules()):
-            self.give_up('a layer takes its voxels from another one')
-
-    @property
-    def ready(self) -> bool:
-        """Whether frames have windows, for all that is known."""
-        return self._open and self.windows is not None
-
-    @contextmanager
-    def recording(
-        self, head: nn.Module, method: str, maps: Callable[..., Raw]
-    ) -> Iterator[Recording | None]:
-        """Takes notes of the host's own pass, if its frames can be explained with them.
-
-        Args:
-            head: As in ``Recording``, like the others.
-            method: Likewise.
-            maps: Likewise.
-        """
-        if not self.ready:  # Nobody knows yet, or each frame needs a graph of its own.
-            yield None
-        elif any(module.training for module in self.model.modules()):
-            self._second_pass('a part of the model is in training mode')
-            yield None
-        else:
-            notes = Recording(self.module, self.layer, head, method, maps, self._second_pass)
-            with notes.watching():
-                yield notes
-
-    def _second_pass(self, reason: str) -> None:
-        """Tells, once, why the host's own pass is not enough."""
-        if reason not in self._told:
-            _LOG.info('Layer %s: a second pass for a frame, since %s.', self.layer.name, reason)
-        self._told.add(reason)
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watches a pass over a frame, if how far the head looks is not known yet."""
-        if not self._open or self.box is None or self.windows is not None:
-            yield
-            return
-        self._probe = probe = ReachProbe()
-        with probe.watching(self.model):
-            handle = self.module.register_forward_hook(lambda *_: probe.restart())
-            try:
-                yield
-            finally:
-                handle.remove()
-
-    def begin(
-        self,
-        first: FirstPass | None,
-        replay: Replays,
-        box: DetectorBlackBox | None,
-        raw: Callable[[], Raw],
-    ) -> tuple[Leaf, dict[str, Tensor], Raw]:
-        """Begins a frame's trace: from the notes of the host's pass, or by a second pass.
-
-        Args:
-            first: The frame in the host's own pass, if there are notes of it.
-            replay: Runs the frame.
-            box: The detector as a black box, None where it cannot be one.
-            raw: Returns what the second pass left of the head's raw outputs, and forgets it.
-
-        Returns:
-            The leaf, each attribute's (K,) values, and the head's raw outputs.
-        """
-        self.box = box
-        if first is not None and self.ready:
-            return first.leaf, replay.seen(box.candidates_of(first.raw), first.leaf), first.raw
-        with self.watching():
-            leaf, attributes = replay.first()
-        return leaf, attributes, raw()
-
-    def give_up(self, reason: str) -> None:
-        """From now on every detection has a pass of its own."""
-        if self._open:
-            _LOG.info(
-                'Gradients at %s: a second pass over each frame, and one backward pass for each '
-                'detection, since %s.',
-                self.layer.name,
-                reason,
-            )
-        self._open = False
-
-    def source(
-        self,
-        leaf: Leaf,
-        rows: Callable[[Tensor], Tensor],
-        raw: Raw,
-        replay: Replays,
-        attributes: dict[str, Tensor],
-        points: Tensor,
-    ) -> WindowedGradients | None:
-        """Returns the source of a frame's gradients, or None where windows do not serve.
-
-        Args:
-            leaf: The layer in the frame's pass.
-            rows: Brings a gradient of the leaf's shape into rows.
-            raw: The head's raw outputs in that pass, None if they are no maps.
-            replay: What knows the detections' candidates and cells.
-            attributes: The detections' (K,) attributes in that pass.
-            points: (N, P) the frame's points.
-        """
-        if self.box is None:
-            self.give_up('it is not one cell alone that decides what becomes a detection')
-        if not self._open or len(replay.detections) == 0:
-            return None
-        if self.windows is None:
-            self._learn(leaf, raw, replay.cells)
-        if not self._open:
-            return None
-        windows = WindowPass(
-            self.model,
-            self.module,
-            self.layer,
-            self.box,
-            self.windows,
-            leaf,
-            raw,
-            replay,
-            points,
-        )
-        return WindowedGradients(windows, attributes, rows, self.give_up)
-
-    def _learn(self, leaf: Leaf, raw: Raw, cells: Tensor | None) -> None:
-        found: LayerWindows | str = 'the layer or the head has no cells'
-        if cells is not None and is_map(leaf.output):
-            found = windows_of(self._probe, leaf, leaves(raw))
-        self._probe = None
-        if isinstance(found, str):
-            self.give_up(found)
-        elif found.part > _LARGEST_PART:
-            self.give_up(f'a detection looks at {found.part:.0%} of the map')
-        else:
-            self.windows = found
-
-
 @dataclass
 class _Run:
-    """A pass over a batch of windows, and the gradients that were asked for: a batch's, by name."""
+    """A pass over a batch of windows.
+
+    Attributes:
+        batch: The windows.
+        cut: Their features.
+        attributes: The (n,) attributes of the batch's detections.
+        seen: What the layers above gave.
+        found: The gradients that were asked for, by name: at the cut, and at the layers above.
+    """
 
     batch: Batch
     cut: Cut
     attributes: dict[str, Tensor]
-    found: dict[tuple[tuple[str, ...], bool], Tensor | None] = field(default_factory=dict)
+    seen: list[Seen | None] = field(default_factory=list)
+    found: dict[tuple[tuple[str, ...], bool], list[Tensor | None]] = field(default_factory=dict)
+
+    def gradients(self, names: tuple[str, ...], signed: bool) -> list[Tensor | None]:
+        """Makes a backward pass, unless these have been asked for."""
+        if (names, signed) not in self.found:
+            above = [seen.tensor for seen in self.seen if seen is not None]
+            found = gradients_at(
+                [self.cut.leaf, *above], self.attributes, slice(None), names, signed
+            )
+            rest = iter(found[1:])
+            at_above = [None if seen is None else next(rest) for seen in self.seen]
+            self.found[names, signed] = [found[0], *at_above]
+        return self.found[names, signed]
 
 
 class WindowedGradients:
-    """See ``core.gradients.GradientSource``; ``GradientWindows.source`` makes it."""
+    """See ``core.gradients.GradientSource``; ``GradientWindows.source`` makes it.
+
+    Args:
+        windows: Runs windows of the frame.
+        attributes: The detections' (K,) attributes in the frame's pass.
+        rows: Brings a gradient of the leaf's shape into rows.
+        give_up: Called with the reason where windows do not serve.
+    """
 
     def __init__(
         self,
@@ -217,28 +75,59 @@ class WindowedGradients:
         give_up: Callable[[str], None],
     ) -> None:
         self.leaf, self.attributes = windows.layer.tensor, attributes
-        self._pass, self._rows, self._give_up = windows, rows, give_up
+        self._pass, self.rows, self._give_up = windows, rows, give_up
         self._batches = list(self._planned())
         self._batch_of = {k: batch for batch in self._batches for k in batch.members}
         self.order = [k for batch in self._batches for k in batch.members]
         self._run: _Run | None = None
+        self._above: list[LayerAbove] = []
         self._failed = False
         self.passes = 0
 
+    def also_at(self, other: WindowedGradients) -> int:
+        """Finds the gradients at another source's layer, too; returns its number here."""
+        at, own = other._pass, self._pass.windows
+        ratio = own.y.ratio / at.windows.y.ratio, own.x.ratio / at.windows.x.ratio
+        self._above.append(LayerAbove(at.module, at.info, at.layer, ratio))
+        return len(self._above) - 1
+
     def gradient(self, k: int, names: tuple[str, ...], signed: bool) -> Tensor | None:
         """Returns the (M, C) gradient of detection k, see ``GradientSource``."""
+        run = self._running(k)
+        if run is None:
+            found = gradient_at(self.leaf, self.attributes, k, names, signed)
+            return found if found is None else self.rows(found)
+        found = self._gradients(run, names, signed)[0]
+        return None if found is None else self._in_frame(run, run.batch.members.index(k), found)
+
+    def gradient_above(
+        self, number: int, k: int, names: tuple[str, ...], signed: bool
+    ) -> Tensor | None:
+        """Returns detection k's gradient at a layer above, of the shape of its features.
+
+        None where windows of the explained layer do not give it.
+        """
+        run = self._running(k)
+        if run is None or run.seen[number] is None:
+            return None
+        found = self._gradients(run, names, signed)[1 + number]
+        if found is None:
+            return None
+        batch = run.batch
+        return self._above[number].in_frame(
+            run.seen[number], batch.spans, batch.members.index(k), found
+        )
+
+    def _running(self, k: int) -> _Run | None:
+        """Returns the pass over detection k's batch; None where windows do not serve."""
         if not self._failed and (self._run is None or self._run.batch is not self._batch_of[k]):
             self._run = None  # Its graph goes before the next one comes.
             self._run = self._attempt(self._batch_of[k])
-        if self._failed:
-            found = gradient_at(self.leaf, self.attributes, k, names, signed)
-            return found if found is None else self._rows(found)
-        run, key = self._run, (names, signed)
-        if key not in run.found:
-            self.passes += 1
-            run.found[key] = gradient_at(run.cut.leaf, run.attributes, slice(None), names, signed)
-        found = run.found[key]
-        return None if found is None else self._in_frame(run, run.batch.members.index(k), found)
+        return None if self._failed else self._run
+
+    def _gradients(self, run: _Run, names: tuple[str, ...], signed: bool) -> list[Tensor | None]:
+        self.passes += (names, signed) not in run.found
+        return run.gradients(names, signed)
 
     def _planned(self) -> Iterator[Batch]:
         """Groups the detections by the size of their windows, in batches of bounded size."""
@@ -260,7 +149,7 @@ class WindowedGradients:
         """Runs a batch of windows; whatever goes wrong, there is another way to the gradients."""
         try:
             self.passes += 1
-            run = _Run(batch, *self._pass.run(batch))
+            run = _Run(batch, *self._pass.run(batch, self._above))
         except Exception as error:  # A network may cut itself in ways that nobody thought of.
             self._give_up(f'it cannot be run on windows ({type(error).__name__}: {error})')
             self._failed = True
@@ -271,6 +160,8 @@ class WindowedGradients:
                 f'windows give other values than the frame (by {worst:.1e} of 1 + |value|)'
             )
             self._failed = True
+            return None
+        run.seen = [layer.seen(batch.spans) for layer in self._above]
         return run
 
     def _in_frame(self, run: _Run, number: int, found: Tensor) -> Tensor:
@@ -284,7 +175,7 @@ class WindowedGradients:
             gradient = found.new_zeros(self.leaf.shape)
             (y0, y1), (x0, x1) = run.batch.spans[number]
             gradient[0, :, y0:y1, x0:x1] = found[number]
-        return self._rows(gradient)
+        return self.rows(gradient)
 
 
 @torch.no_grad()

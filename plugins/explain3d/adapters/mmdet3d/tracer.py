@@ -15,12 +15,12 @@ from ...core.session import frozen_evaluation, overridden
 from ...core.structures import Detections, Trace
 from ..common.candidates import Candidates
 from ..common.first_pass import FirstPass, Recording
+from ..common.gradient_windows import GradientWindows
 from ..common.layers import LayerInfo, find_layer
 from ..common.nested import mapped
 from ..common.replay import Read, Replays
 from ..common.rows import layer_rows, require_dependence, require_leaf
 from ..common.spconv_compat import differentiable_sparse_convolutions
-from ..common.windowed_gradients import GradientWindows
 from .black_box import black_box_of, raw_maps
 from .detector import head_of
 from .heads import candidates_class
