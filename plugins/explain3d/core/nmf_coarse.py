@@ -36,7 +36,7 @@ class Level:
     candidates: int
 
 
-LEVELS = (Level(16, 20, 8), Level(8, 12, 4), Level(4, 10, 2), Level(2, 8, 1))
+LEVELS = (Level(16, 14, 12), Level(8, 8, 4), Level(4, 6, 2), Level(2, 4, 1))
 #: Sweeps that fit the weights of more rows to the concepts.
 SWEEPS = 4
 #: With fewer rows, or fewer times the channels, a part would not tell the concepts.
