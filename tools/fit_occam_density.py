@@ -4,7 +4,10 @@
     tools/fit_occam_density.py configs/benchmark/benchmark_second_miniworld.py --frames 8
 
 The nearer a voxel, the more points are in it. The probability that it is kept is fitted, as a
-polynomial of the distance, so that a voxel keeps --target points on average, at any distance.
+polynomial of the distance, so that a voxel keeps as many points on average at any distance: so
+many that it is kept with the probability --keep at --at metres, which is the authors' choice, or
+--target points. With many the detector finds nearly everything in every sub-cloud, and these say
+little.
 """
 
 from __future__ import annotations
@@ -33,15 +36,36 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='its test data set gives the frames')
     parser.add_argument('--frames', type=int, help='the first so many; default all')
     parser.add_argument('--voxel-size', type=float, default=0.2, help='metres')
-    parser.add_argument('--target', type=float, default=1.0, help='points that a voxel keeps')
+    parser.add_argument('--keep', type=float, default=0.15, help='probability at --at')
+    parser.add_argument('--at', type=float, default=25.0, help='metres')
+    parser.add_argument('--target', type=float, help='points that a voxel keeps, in place of it')
     parser.add_argument('--degree', type=int, default=2, help='of the polynomial')
-    parser.add_argument('--bounds', type=float, nargs=2, default=[0.05, 0.95])
+    parser.add_argument('--bounds', type=float, nargs=2, default=[0.02, 0.95])
     parser.add_argument('--out', type=Path, help='also write the fragment there')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args = parser.parse_args(argv)
-    if args.target <= 0 or args.degree < 0 or (args.frames is not None and args.frames < 1):
-        parser.error('expected --target above 0, --degree of at least 0, --frames of at least 1')
+    if not 0 < args.keep <= 1 or (args.target is not None and args.target <= 0):
+        parser.error('expected --keep above 0 and at most 1, --target above 0')
+    if args.degree < 0 or (args.frames is not None and args.frames < 1):
+        parser.error('expected --degree of at least 0, --frames of at least 1')
     return args
+
+
+def target_of(distance: np.ndarray, counts: np.ndarray, args: argparse.Namespace) -> float:
+    """Returns how many points of a voxel are to be kept on average.
+
+    Raises:
+        InputError: If there is no voxel around ``args.at``.
+    """
+    if args.target is not None:
+        return args.target
+    near = np.abs(distance - args.at) < RING / 2
+    if not near.any():
+        raise InputError(
+            f'Expected voxels within {RING / 2:g} m of --at {args.at:g} m, received none: give '
+            'another distance, or --target.'
+        )
+    return args.keep * float(counts[near].mean())
 
 
 def clouds(args: argparse.Namespace) -> list[np.ndarray]:
@@ -106,12 +130,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not found:
             raise InputError(f'{args.config}: expected frames with points, received none.')
         distance, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        density = fit_density(distance, counts, args.target, args.degree, tuple(args.bounds))
+        target = target_of(distance, counts, args)
+        density = fit_density(distance, counts, target, args.degree, tuple(args.bounds))
         density = tuple(rounded(density, float(distance.max())))
         sampling = VoxelSampling(args.voxel_size, density, tuple(args.bounds))
     except (Explain3DError, OSError) as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from error
-    print('\n'.join(table(distance, counts, sampling, args.target)))
+    print('\n'.join(table(distance, counts, sampling, target)))
     kept = float(sampling.probability(torch.from_numpy(np.concatenate(frames)[:, :3])).mean())
     what = f'{len(found)} frames, {len(distance)} voxels; {kept:.0%} of the points are kept.'
     command = shlex.join(['tools/fit_occam_density.py', *(argv or sys.argv[1:])])

@@ -7,5 +7,5 @@ _base_ = [
 load_from = 'checkpoints/centerpoint_small_miniworld.pth'
 # As for SECOND, whose data set this is.
 benchmark = dict(
-    methods={'OccAM': dict(density=[-0.07991, 0.02956, -0.0001829], bounds=[0.05, 0.95])}
+    methods={'OccAM': dict(density=[-0.0221, 0.00826, -5.09e-05], bounds=[0.02, 0.95])}
 )

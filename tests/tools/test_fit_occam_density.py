@@ -67,14 +67,28 @@ def test_a_constant_density_keeps_its_target(monkeypatch, tmp_path):
     assert sampling.probability(torch.tensor([[20.0, 0, 0]])).item() == pytest.approx(0.8, rel=1e-3)
 
 
+def test_a_voxel_is_kept_with_the_authors_probability_at_their_distance(monkeypatch, tmp_path):
+    """Voxels of 30, 10 and 5 points: at 25 m p is 0.15, elsewhere as many points are kept."""
+    rings = cloud(lambda d: 30 if d < 15 else 10 if d < 35 else 5)
+    out = tmp_path / 'fragment.py'
+    options = '--degree', '12', '--out', str(out)
+    places = torch.tensor([[8.0, 0, 0], [25.0, 0, 0], [43.0, 0, 0]])
+    for more in [(), ('--keep', '0.3', '--at', '43')]:
+        fitted(monkeypatch, [rings], *options, *more)
+        method = Config.fromfile(out).benchmark.methods.OccAM
+        sampling = VoxelSampling(density=tuple(method.density), bounds=tuple(method.bounds))
+        assert sampling.probability(places).tolist() == pytest.approx([0.05, 0.15, 0.3], abs=0.03)
+
+
 @pytest.mark.parametrize(
     ('clouds', 'options', 'message'),
     [
         ([], [], 'received none'),
         ([np.zeros((0, 4), np.float32)], [], 'received none'),
-        ([cloud(lambda _: 3, [5])], [], 'more than 2 distances'),
+        ([cloud(lambda _: 3, [25])], [], 'more than 2 distances'),
         ([cloud(lambda _: 3)], ['--bounds', '0', '0.5'], '0 < low <= high'),
         ([cloud(lambda _: 3)], ['--voxel-size', '0'], 'voxel_size > 0'),
+        ([cloud(lambda _: 3)], ['--at', '80'], 'within 2.5 m of --at 80 m, received none'),
     ],
 )
 def test_what_cannot_be_fitted_is_said(monkeypatch, clouds, options, message):
