@@ -29,12 +29,14 @@ class Run:
         args: Its arguments.
         quick: More, with which it takes a minute or so: to see that it runs, not for figures.
         clouds: How many point clouds it takes, before its arguments; -1: all.
+        plots: Whether it draws; the picture is saved as ``NAME.png``.
     """
 
     script: str
     args: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
     clouds: int = 0
+    plots: bool = False
 
 
 RUNS = {
@@ -64,6 +66,7 @@ RUNS = {
         'scale.py',
         quick=('--runs', '1', '--detections', '1', '3', '--points', '--modalities'),
         clouds=1,
+        plots=True,
     ),
     'soak': Run('soak.py', ('configs/ffam/ffam_second_miniworld.py',), ('--frames', '5')),
     'lmd': Run(
@@ -90,6 +93,7 @@ def command(run: Run, args: argparse.Namespace, target: Path) -> list[str]:
     found = [sys.executable, str(HERE / run.script), *map(str, clouds), *run.args]
     found += run.quick if args.quick else ()
     found += ['--device', args.device] if args.device else []
+    found += ['--plot', str(target.with_suffix('.png'))] if run.plots else []
     return [*found, '--json', str(target)]
 
 

@@ -70,6 +70,7 @@ def test_all_are_run_and_those_that_fail_are_told(folder, tmp_path, monkeypatch,
     bad.write_text("raise SystemExit('no data')\n")
     runs = {
         'good': run_all.Run(str(good), ('x',), ('quick',), clouds=1),
+        'drawn': run_all.Run(str(good), plots=True),
         'bad': run_all.Run(str(bad)),
     }
     monkeypatch.setattr(run_all, 'RUNS', runs)
@@ -80,6 +81,7 @@ def test_all_are_run_and_those_that_fail_are_told(folder, tmp_path, monkeypatch,
     text = (tmp_path / 'out' / 'table.md').read_text()
     assert '| a.bin x quick | 1 | 2 |' in text
     assert '| bad failed |' in text
+    assert f'| --plot {tmp_path}/out/drawn.png | 1 | 2 |' in text
     assert (tmp_path / 'out' / 'bad.log').read_text() == 'no data\n'
 
 
