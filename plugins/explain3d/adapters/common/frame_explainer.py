@@ -17,6 +17,7 @@ from ...core.errors import UnknownNameError
 from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Maps, Trace
 from ...core.targets import TargetSpec, parse_targets
+from ...core.transfer import to_cpu
 from ...methods import EXPLAINERS, Explainer
 from .first_pass import FirstPass, Recordings, recordings
 from .frames import Frame
@@ -162,25 +163,30 @@ class FrameExplainer(ABC):
 def on_cpu(explanation: Explanation) -> Explanation:
     """Returns an explanation whose tensors are on the CPU and have no graph."""
     maps = explanation.maps
-    return replace(
-        explanation,
-        points=_cpu(explanation.points),
-        detections=_cpu(explanation.detections),
-        ground_truth=_cpu(explanation.ground_truth),
-        detection_indices=_cpu(explanation.detection_indices),
-        maps=replace(
-            maps,
-            saliency={name: _cpu(value) for name, value in maps.saliency.items()},
-            global_map=_cpu(maps.global_map),
-            concepts=_cpu(maps.concepts),
-        ),
-    )
+    with to_cpu() as cpu:
 
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else cpu(value)
 
-def _cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    return value.to('cpu') if isinstance(value, Detections) else value
+        def boxes(value: Detections | None) -> Detections | None:
+            if value is None:
+                return None
+            parts = {name: cpu(getattr(value, name)) for name in ('boxes', 'scores', 'labels')}
+            return replace(value, **parts)
+
+        return replace(
+            explanation,
+            points=cpu(explanation.points),
+            detections=boxes(explanation.detections),
+            ground_truth=boxes(explanation.ground_truth),
+            detection_indices=moved(explanation.detection_indices),
+            maps=replace(
+                maps,
+                saliency={name: cpu(value) for name, value in maps.saliency.items()},
+                global_map=moved(maps.global_map),
+                concepts=moved(maps.concepts),
+            ),
+        )
 
 
 def selection_of(select: Selection | Mapping[str, Any] | None) -> Selection:
