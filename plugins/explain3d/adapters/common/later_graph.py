@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.capture import Leaf
+from .rows import cell_keys
 
 #: A pass with a graph: the leaf, and the attributes by name.
 Pass = Callable[[], tuple[Leaf, dict[str, Tensor]]]
@@ -70,10 +71,7 @@ class LaterGraph:
         return ordered
 
     def _sorted(self, indices: Tensor) -> Tensor:
-        key = torch.zeros_like(indices[:, 0], dtype=torch.long)
-        for column, size in zip(indices[:, 1:].unbind(1), self._leaf.spatial_shape, strict=True):
-            key = key * size + column
-        return key.argsort()
+        return cell_keys(indices[:, 1:], self._leaf.spatial_shape).argsort()
 
 
 class _Joined(torch.autograd.Function):

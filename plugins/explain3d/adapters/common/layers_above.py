@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...core.capture import Leaf, exchange, is_sparse, layer_tensor, with_features
 from .layers import LayerInfo
+from .rows import cell_keys
 from .windows import Spans
 
 #: As in ``windowed_gradients``: how far a window's values may be from the frame's.
@@ -137,16 +138,10 @@ class LayerAbove:
     def _places(self, coords: Tensor) -> Tensor | None:
         """Returns the numbers of the frame's rows with these coordinates; None if one has none."""
         if self._keys is None:
-            self._keys = self._key(self.leaf.indices[:, 1:].long()).sort()
+            self._keys = cell_keys(self.leaf.indices[:, 1:], self.leaf.spatial_shape).sort()
         keys, order = self._keys
-        wanted = self._key(coords)
+        wanted = cell_keys(coords, self.leaf.spatial_shape)
         place = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
         if len(keys) == 0 or not torch.equal(keys[place], wanted):
             return None
         return order[place]
-
-    def _key(self, coords: Tensor) -> Tensor:
-        key = torch.zeros_like(coords[:, 0])
-        for column, size in zip(coords.unbind(1), self.leaf.spatial_shape, strict=True):
-            key = key * size + column
-        return key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -42,6 +42,19 @@ def layer_rows(
     values = to_rows(leaf.tensor.detach())
     features = LayerFeatures(values, coords.long(), layer.spatial_shape, layer.geometry, layer.name)
     return features, to_rows
+
+
+def cell_keys(coords: Tensor, shape: Sequence[int]) -> Tensor:
+    """Returns (M,) one number for each cell.
+
+    Args:
+        coords: (M, D) coordinates of cells, z, y, x or y, x.
+        shape: (D,) size of the grid.
+    """
+    keys = torch.zeros_like(coords[:, 0], dtype=torch.long)
+    for column, size in zip(coords.unbind(1), shape, strict=True):
+        keys = keys * size + column
+    return keys
 
 
 def require_leaf(leaf: Leaf, layer: LayerInfo, head: str) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...core.capture import is_sparse, is_sparse_convolution
 from ...core.reach import POINTWISE
 from ...core.session import overridden
+from .rows import cell_keys
 from .sparse_rows import Layer, Pairs, Versions, convolve, versions_of
 from .spconv_cpu import kernels, offsets
 from .windows import Spans
@@ -126,9 +127,10 @@ class SparseMemory:
         """Finds the voxels of a batch of clouds among the frame's."""
         frame, shape = self._first, self._first.spatial_shape
         rows = _within(frame.indices, changed).nonzero().flatten()
-        keys, order = _keys(frame.indices[rows], shape).sort()
+        keys, order = cell_keys(frame.indices[rows, 1:], shape).sort()
         inside = _within(clouds.indices, changed)
-        wanted, version = _keys(clouds.indices[inside], shape), clouds.indices[inside, 0].long()
+        wanted = cell_keys(clouds.indices[inside, 1:], shape)
+        version = clouds.indices[inside, 0].long()
         place = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
         if len(wanted) and not (len(keys) and torch.equal(keys[place], wanted)):
             raise NoVersionError
@@ -202,12 +204,6 @@ def _within(indices: Tensor, spans: Spans) -> Tensor:
     (y0, y1), (x0, x1) = spans
     y, x = indices[:, 2], indices[:, 3]
     return (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
-
-
-def _keys(indices: Tensor, shape: Any) -> Tensor:
-    """(M,) one number for each z, y, x."""
-    _, z, y, x = indices.long().unbind(dim=1)
-    return (z * shape[1] + y) * shape[2] + x
 
 
 def _numbered(indices: Tensor, count: int, interleaved: bool = False) -> Tensor:
