@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from side_by_side import Turns
 from torch import nn
 
 from explain3d.adapters.common.query_readings import HEATMAP
@@ -43,6 +45,37 @@ def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return found, dict(seconds=seconds, cpu_seconds=cpu, peak_gb=peak)
+
+
+def in_turns(
+    plain: Callable[[], Any], decomposed: Callable[[], Any], fuser: nn.Module, rounds: int
+) -> dict[str, Any]:
+    """Prints and returns what a decomposition costs next to its inference, in turns, on a CPU.
+
+    The bound is that of computing all that comes behind the fusion point for camera, LiDAR and
+    bias, which is M + 1 = 3 times. A round before the others warms up.
+
+    Args:
+        plain: Predicts.
+        decomposed: Predicts, with the decomposition in production mode.
+        fuser: The fusion point.
+        rounds: How many.
+    """
+    turns, marks, behind = Turns('cpu'), [0.0], []
+    handle = fuser.register_forward_pre_hook(lambda *_: marks.append(time.process_time()))
+    for number in range(rounds + 1):
+        with torch.no_grad():
+            turns.take('inference', plain)
+            behind.append(time.process_time() - marks[-1])
+            turns.take('production', decomposed)
+        if number == 0:
+            turns.forget()
+    handle.remove()
+    seconds = turns.seconds['inference']
+    part = statistics.median(b / t for b, t in zip(behind[1:], seconds, strict=True))
+    print(turns.table('inferences', 'inference'))
+    print(f'behind the fusion point: {part:.0%}; the bound: {1 + 2 * part:.2f}')
+    return {'seconds': turns.seconds, 'behind_fusion': part, 'bound': 1 + 2 * part}
 
 
 def checked(run: Decomposition, parts: DetectionParts) -> dict[str, Any]:

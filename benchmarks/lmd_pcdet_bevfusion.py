@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bevfusion_report import checked, normalise, score_deviation, timed, write
+from bevfusion_report import checked, in_turns, normalise, score_deviation, timed, write
 from PIL import Image
 from torch import nn
 
@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--modes', nargs='*', default=['production', 'check'])
     parser.add_argument('--blank', nargs='*', default=[], help='sensors to blank, in a last run')
     parser.add_argument('--score-thr', type=float, default=0.1)
+    parser.add_argument('--rounds', type=int, default=0, help='timed, in turns; default none')
     parser.add_argument('--json', type=Path, help='where to save the figures')
     return parser.parse_args()
 
@@ -145,6 +146,14 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         print(mode, result[mode], flush=True)
         if mode == 'check':
             result |= checked(run, shares.parts)
+    if args.rounds:
+        decomposer = ShareDecomposer(model, args.level, blank=(), score_thr=args.score_thr)
+
+        def decomposed() -> None:
+            with decomposer.predictions(), decomposer.run():
+                model(dict(batch))
+
+        result['turns'] = in_turns(lambda: model(dict(batch)), decomposed, model.fuser, args.rounds)
     if args.blank:
         decomposer = ShareDecomposer(model, args.level, blank=args.blank, score_thr=args.score_thr)
         (shares,) = decomposer.decompose(batch)[1]
