@@ -19,8 +19,13 @@ from .layers import LayerInfo
 from .rows import cell_keys
 from .windows import Spans
 
-#: As in ``windowed_gradients``: how far a window's values may be from the frame's.
-_TOLERANCE = 1e-3
+#: How far a window's values may be from the frame's, see ``deviation``: rounding is below.
+TOLERANCE = 1e-3
+
+
+def deviation(window: Tensor, frame: Tensor) -> Tensor:
+    """Returns how far a window's values are from the frame's, relative to 1 + |value|."""
+    return (window - frame).abs() / (1 + frame.abs())
 
 
 @dataclass
@@ -127,8 +132,8 @@ class LayerAbove:
             height, width = known.shape[1:]
             part, values = (t[number, :, :height, :width] for t in (gradient, seen.tensor))
             whole[0, :, y : y + height, x : x + width] = part
-        worst = ((values - known).abs() / (1 + known.abs())).masked_fill(part == 0, 0)
-        return whole if worst.numel() == 0 or float(worst.amax()) <= _TOLERANCE else None
+        worst = deviation(values, known).masked_fill(part == 0, 0)
+        return whole if worst.numel() == 0 or float(worst.amax()) <= TOLERANCE else None
 
     def _in_frame_coords(self, coords: Tensor, windows: Tensor, spans: Sequence[Spans]) -> Tensor:
         first = [[y0 / self.ratio[0], x0 / self.ratio[1]] for (y0, _), (x0, _) in spans]

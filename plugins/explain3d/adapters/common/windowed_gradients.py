@@ -17,13 +17,11 @@ import torch
 from torch import Tensor
 
 from ...core.gradients import gradient_at, gradients_at
-from .layers_above import LayerAbove, Seen
+from .layers_above import TOLERANCE, LayerAbove, Seen, deviation
 from .window_pass import Batch, Cut, WindowPass
 
 #: Windows of a batch together are at most as large as so many frames.
 _BATCH = 1.0
-#: How far a window's values may be from the frame's, relative to 1 + |value|: rounding is below.
-_TOLERANCE = 1e-3
 
 
 @dataclass
@@ -155,7 +153,7 @@ class WindowedGradients:
             self._failed = True
             return None
         worst = _deviation(run.attributes, self.attributes, batch.members)
-        if not worst <= _TOLERANCE:
+        if not worst <= TOLERANCE:
             self._give_up(
                 f'windows give other values than the frame (by {worst:.1e} of 1 + |value|)'
             )
@@ -184,4 +182,4 @@ def _deviation(
 ) -> float:
     """Returns the largest |difference| / (1 + |value|) over the attributes; NaN if one is NaN."""
     pairs = [(windows[name], frame[name][list(members)]) for name in windows]
-    return float(torch.stack([((a - b).abs() / (1 + b.abs())).amax() for a, b in pairs]).amax())
+    return float(torch.stack([deviation(a, b).amax() for a, b in pairs]).amax())
