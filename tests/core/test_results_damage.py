@@ -12,7 +12,8 @@ import torch
 from explain3d.core import results
 from explain3d.core.errors import InputError, ResultFileError
 from explain3d.core.results_archive import write_archive
-from explain3d.core.results_codec import encode, seal
+from explain3d.core.results_check import seal
+from explain3d.core.results_codec import encode
 from explain3d.lmd.components import Components
 from explain3d.lmd.detections import DetectionParts, Effect, SensorShares
 from explain3d.lmd.frame import BevArea, FrameDecomposition

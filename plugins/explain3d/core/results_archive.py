@@ -67,6 +67,7 @@ def open_archive(
     path: str | os.PathLike,
     what: str = 'result file',
     remedy: str = 'Delete it, or run again with resume: the frame will be recomputed.',
+    fault: str | None = None,
 ) -> Iterator[Archive]:
     """Opens an archive; whatever is wrong with it becomes one kind of error.
 
@@ -74,6 +75,7 @@ def open_archive(
         path: The file.
         what: What it should be, for messages.
         remedy: What to do about it, a sentence.
+        fault: What is wrong with it, a verb and its object; default that it is not sound.
 
     Yields:
         Its arrays, read on demand. What the block raises over their content counts as damage.
@@ -91,7 +93,8 @@ def open_archive(
     except UNSOUND as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ResultFileError(
-            f'{path} is not a sound {what} ({text}): expected one that explain3d wrote. {remedy}'
+            f'{path} {fault or f"is not a sound {what}"} ({text}): expected one that explain3d '
+            f'wrote. {remedy}'
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,48 @@ def checksum(name: str, array: np.ndarray) -> int:
     header = f'{name} {array.dtype.str} {array.shape}'.encode()
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return zlib.crc32(content, zlib.crc32(header))
+
+
+def seal(meta: Mapping[str, Any], arrays: Arrays) -> Arrays:
+    """Returns metadata and arrays as a file holds them.
+
+    Args:
+        meta: Plain data; ``arrays``, their names, and ``checksums`` are added.
+        arrays: By name.
+    """
+    sums = {name: checksum(name, array) for name, array in arrays.items()}
+    meta = {**meta, 'arrays': sorted(arrays), 'checksums': sums}
+    # As bytes: a text array would take four for every character.
+    return {'metadata': np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays}
+
+
+def unseal(arrays: Arrays) -> dict[str, Any]:
+    """Returns the metadata of arrays that ``seal`` returned.
+
+    Raises:
+        ResultFileError: If there are none, or the arrays are not those that were written.
+    """
+    if 'metadata' not in arrays:
+        raise ResultFileError('it has no metadata')
+    meta = json.loads(arrays['metadata'].tobytes())
+    if not isinstance(meta, dict):
+        raise ResultFileError('its metadata are no dictionary')
+    check_names(meta, arrays)
+    return meta
+
+
+def check_names(meta: Mapping[str, Any], arrays: Arrays) -> None:
+    """Raises unless exactly the arrays are there that were written, as they were written.
+
+    Raises:
+        ResultFileError: If not.
+    """
+    check_texts(meta, 'arrays')
+    different = {'metadata', *meta['arrays']} ^ set(arrays)
+    if different:
+        raise ResultFileError(f'{sorted(different)} missing or not ours')
+    if 'checksums' in meta:  # Files of earlier versions have none.
+        check_checksums(meta['checksums'], arrays)
 
 
 def check_checksums(stored: Mapping[str, int], arrays: Arrays) -> None:
@@ -67,6 +110,16 @@ def check_texts(meta: Mapping[str, Any], *keys: str, different: bool = True) -> 
         texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
         if not texts or (different and len(set(names)) != len(names)):
             raise ResultFileError(f'its {key!r} is {names!r:.60}: expected a list of names')
+
+
+def check_counts(values: Any, name: str, low: int) -> None:
+    """Raises unless all are whole numbers from ``low`` on.
+
+    Raises:
+        ResultFileError: If not.
+    """
+    if not all(type(value) is int and value >= low for value in values):
+        raise ResultFileError(f'its {name!r} are {values!r:.60}: expected integers from {low} on')
 
 
 def class_count(class_names: Sequence[str], labels: Any) -> int:

@@ -14,11 +14,11 @@ from .errors import InputError, ResultFileError
 from .results_archive import Arrays
 from .results_check import (
     ArrayCheck,
-    check_checksums,
     check_keys,
+    check_names,
     check_texts,
-    checksum,
     class_count,
+    seal,
 )
 from .results_settings import fingerprint, plain
 from .structures import Detections, Explanation, Maps
@@ -90,19 +90,6 @@ def encode(explanation: Explanation, saliency_dtype: str = 'float32') -> Arrays:
     return seal(meta, arrays)
 
 
-def seal(meta: dict[str, Any], arrays: Arrays) -> Arrays:
-    """Returns arrays and metadata as a file holds them.
-
-    Args:
-        meta: Plain data; see ``_KEYS``. ``arrays`` and ``checksums`` are added.
-        arrays: By name.
-    """
-    sums = {name: checksum(name, array) for name, array in arrays.items()}
-    meta = {**meta, 'arrays': sorted(arrays), 'checksums': sums}
-    # As bytes: a text array would take four for every character.
-    return {'metadata': np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays}
-
-
 def decode(arrays: Arrays) -> Explanation:
     """Returns the explanation that ``encode`` was given, on the CPU.
 
@@ -113,11 +100,7 @@ def decode(arrays: Arrays) -> Explanation:
     if 'metadata' not in arrays:
         raise ResultFileError('it was not written by explain3d')
     meta = decode_metadata(arrays['metadata'])
-    different = {'metadata', *meta['arrays']} ^ set(arrays)
-    if different:
-        raise ResultFileError(f'{sorted(different)} missing or not ours')
-    if 'checksums' in meta:  # Files of earlier versions have none.
-        check_checksums(meta['checksums'], arrays)
+    check_names(meta, arrays)
     if meta['format'] != FORMAT:
         return importlib.import_module(OTHER_FORMATS[meta['format']]).decode(meta, arrays)
     _check(meta, arrays)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..core.errors import InputError, ResultFileError
 from ..core.results_archive import Arrays
-from ..core.results_check import ArrayCheck, check_keys, check_texts
-from ..core.results_codec import FORMAT_VERSION, seal
+from ..core.results_check import ArrayCheck, check_keys, check_texts, seal
+from ..core.results_codec import FORMAT_VERSION
 from ..core.results_settings import fingerprint, plain
 from .components import Components
 from .frame import BevArea, FrameDecomposition
