@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +111,8 @@ def resolve_thresholds(names: Sequence[str], thresholds: Thresholds = None) -> l
         thresholds = DEFAULT_THRESHOLDS
     for_all = not isinstance(thresholds, Mapping)
     values = [thresholds] if for_all else list(thresholds.values())
-    if not all(0 <= value < 1 for value in values):
+    named = for_all or all(isinstance(name, str) for name in thresholds)
+    if not named or not all(_is_threshold(value) for value in values):
         raise InputError(
             f'Expected IoU thresholds of at least 0 and below 1, received {thresholds}: '
             f'0.7 means that more than 70 % must overlap.'
@@ -124,6 +127,10 @@ def resolve_thresholds(names: Sequence[str], thresholds: Thresholds = None) -> l
             f'and none for {unknown}: give one number for all, or add these classes.'
         )
     return [known[name.lower()] for name in names]
+
+
+def _is_threshold(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def overlap_function(iou: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError, NotApplicableError, ResultFileError
+from ..core.checks import require_number, require_numbers, require_text, require_whole
+from ..core.errors import NotApplicableError, ResultFileError
 from ..core.normalize import require_finite
 from ..core.results_archive import Arrays, open_archive, refuse_folder, write_archive
 from ..core.results_atomic import atomic_write, remove_stale
@@ -83,18 +84,15 @@ class OccAM(Explainer):
         checkpoint: str | None = None,
     ) -> None:
         super().__init__(layer, seed)
-        if samples < 1 or check_every < 1 or (tolerance is not None and tolerance <= 0):
-            raise InputError(
-                f'Expected samples >= 1, check_every >= 1 and tolerance > 0 or None, received '
-                f'{samples}, {check_every} and {tolerance}.'
-            )
-        if radius is not None and radius <= 0:
-            raise InputError(f'Expected a radius > 0 or None, received {radius}.')
-        self.radius = radius
-        self.samples, self.tolerance, self.check_every = samples, tolerance, check_every
-        self.voxel_size, self.score_thr = voxel_size, score_thr
-        self.density, self.bounds = list(density), list(bounds)
-        self.checkpoint = checkpoint
+        self.samples = require_whole('samples', samples)
+        self.check_every = require_whole('check_every', check_every)
+        self.tolerance = require_number('tolerance', tolerance, above=0, optional=True)
+        self.radius = require_number('radius', radius, above=0, optional=True)
+        self.voxel_size = require_number('voxel_size', voxel_size, above=0)
+        self.score_thr = require_number('score_thr', score_thr)
+        self.density = list(require_numbers('density', density))
+        self.bounds = list(require_numbers('bounds', bounds, 2))
+        self.checkpoint = require_text('checkpoint', checkpoint, 'work_dirs/occam')
         self._sampling()
 
     def settings(self) -> dict:

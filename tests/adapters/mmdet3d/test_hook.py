@@ -399,9 +399,8 @@ def test_a_thousand_detections(tmp_path):
     ],
 )
 def test_unknown_names_are_found_before_the_first_frame(second, tmp_path, settings, message):
-    hook = ExplainerHook(**settings)
     with pytest.raises(UnknownNameError, match=message):
-        hook.before_test_epoch(runner(second, tmp_path))
+        ExplainerHook(**settings).before_test_epoch(runner(second, tmp_path))
     assert 'predict' not in vars(second)
 
 

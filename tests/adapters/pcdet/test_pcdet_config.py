@@ -110,7 +110,7 @@ def test_settings_in_capitals_become_the_arguments():
                 'METHOD': 'FFAM',
                 'ARGS': {'LAYER': 'stride4', 'Rank': 16},
                 'TARGETS': ['all', {'NAME': 'place', 'ATTRIBUTES': ['x', 'y']}],
-                'SELECT': {'SCORE_THR': 0.4, 'IOU_THR': {'Car': 0.5}},
+                'SELECT': {'SCORE_THR': 0.4, 'MATCHED': 'tp', 'IOU_THR': {'Car': 0.5}},
                 'OUTPUTS': {'DIR': 'out'},
                 'ON_ERROR': 'skip',
             }
@@ -118,7 +118,7 @@ def test_settings_in_capitals_become_the_arguments():
     )
     assert settings.explainer == {'type': 'FFAM', 'layer': 'stride4', 'rank': 16}
     assert settings.targets == ['all', {'name': 'place', 'attributes': ['x', 'y']}]
-    assert settings.select == {'score_thr': 0.4, 'iou_thr': {'car': 0.5}}
+    assert settings.select == {'score_thr': 0.4, 'matched': 'tp', 'iou_thr': {'car': 0.5}}
     assert (settings.outputs, settings.on_error, settings.resume) == ({'dir': 'out'}, 'skip', True)
     assert settings_of({'EXPLAINER': {'ARGS': None}}).explainer == {'type': 'FFAM'}
 

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import require_dict, suggestion
 from ...core.errors import UnknownNameError
 from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Maps, Trace
-from ...core.targets import TargetSpec, parse_targets
+from ...core.targets import Target, TargetSpec, parse_targets
 from ...core.transfer import to_cpu
 from ...methods import EXPLAINERS, Explainer
 from .first_pass import FirstPass, Recordings, recordings
@@ -41,8 +42,9 @@ class FrameExplainer(ABC):
         tracer: The first of them; its ``layer`` is a ``LayerInfo``.
 
     Raises:
-        UnknownNameError: If the method, a target, the layer or an argument of the selection is
-            unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If the method, a target, the layer, an argument of the selection or a
+            class in it is unknown.
         NotApplicableError: If the detector cannot be explained.
     """
 
@@ -58,10 +60,12 @@ class FrameExplainer(ABC):
         class_names: Sequence[str] = (),
     ) -> None:
         self.model = model
-        self.explainer: Explainer = EXPLAINERS.build(explainer)
-        self.targets = parse_targets(targets)
-        self.selection = selection_of(select)
+        self.explainer, self.targets, self.selection = checked_explaining(
+            explainer, targets, select
+        )
         self.class_names = tuple(class_names)
+        if self.class_names:
+            self.selection.check_classes(self.class_names)
         self.tracers = [self._make_tracer(layer) for layer in self.explainer.layers]
         self.tracer = self.tracers[0]
         self.versions = package_versions(self.packages)
@@ -189,17 +193,38 @@ def on_cpu(explanation: Explanation) -> Explanation:
         )
 
 
+def checked_explaining(
+    explainer: str | dict | Explainer,
+    targets: TargetSpec | Sequence[TargetSpec],
+    select: Selection | Mapping[str, Any] | None,
+) -> tuple[Explainer, tuple[Target, ...], Selection]:
+    """Returns method, targets and selection; what can be wrong without a model is found.
+
+    Args:
+        explainer: As in ``FrameExplainer``.
+        targets: As in ``FrameExplainer``.
+        select: As in ``FrameExplainer``.
+
+    Raises:
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If the method, a target or an argument of the selection is unknown.
+    """
+    return EXPLAINERS.build(explainer), parse_targets(targets), selection_of(select)
+
+
 def selection_of(select: Selection | Mapping[str, Any] | None) -> Selection:
     """Returns a selection from its arguments; an unknown one is refused with a list of all."""
     if isinstance(select, Selection):
         return select
+    select = require_dict('select', select, 'dict(score_thr=0.3, top_n=20)')
     known = [f.name for f in fields(Selection)]
-    for key in select or {}:
+    for key in select:
         if key not in known:
             raise UnknownNameError(
                 f'Unknown argument {key!r} of the selection: expected some of {known}.'
+                f'{suggestion(key, known)}'
             )
-    return Selection(**(select or {}))
+    return Selection(**select)
 
 
 def package_versions(more: Sequence[str] = ()) -> dict[str, str]:

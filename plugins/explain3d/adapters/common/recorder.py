@@ -9,13 +9,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from ...core.errors import InputError, ResultFileError, UnknownNameError
+from ...core.checks import require_flag, require_text, require_whole
+from ...core.errors import InputError, ResultFileError
 from ...core.results import AsyncWriter, ResultStore, file_stem
 from ...core.structures import Detections, Explanation
+from .outputs import picture_options
 
 #: Two runs of one frame may round differently, in other batches or on another device.
 _SAME = 1e-3
@@ -65,10 +67,15 @@ class Recorder:
 
     Raises:
         ResultFileError: If the folder cannot be written to.
-        UnknownNameError: If a kind of picture is not known.
+        UnknownNameError: If a kind of picture, a style or another option of pictures is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
     """
 
     counts_type = Counts
+    #: Options that pictures have, arguments of what draws them.
+    picture_keys: ClassVar[tuple[str, ...]] = (
+        'kinds', 'target', 'max_objects', 'style', 'suffix', 'dpi',
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -84,12 +91,12 @@ class Recorder:
         self.logger = logger or logging.getLogger('explain3d')
         self.counts = self.counts_type()
         self._sources: dict[str, str | None] = {}
-        self.interval = interval
-        self.resume = resume
-        self.folder = None if dir is None else Path(dir)
-        self.pictures = (
-            _picture_arguments(pictures, self.kinds()) if self.folder is not None else None
-        )
+        self.interval = require_whole('interval', interval)
+        self.resume = require_flag('resume', resume)
+        require_flag('save', save)
+        self.folder = None if dir is None else Path(require_text('dir', dir, 'work_dirs/results'))
+        pictures = picture_options(pictures, type(self))
+        self.pictures = None if self.folder is None else pictures
         self.store = self.writer = None
         if self.folder is not None:
             require_writable(self.folder)
@@ -180,20 +187,6 @@ class Recorder:
         from ...visualization.render import render_frame
 
         render_frame(explanation, folder, image=image, **self.pictures)
-
-
-def _picture_arguments(
-    pictures: bool | list[str] | Mapping[str, Any], kinds: tuple[str, ...]
-) -> dict[str, Any] | None:
-    if not pictures:
-        return None
-    arguments = dict(pictures) if isinstance(pictures, Mapping) else {}
-    if not isinstance(pictures, (bool, Mapping)):
-        arguments['kinds'] = [pictures] if isinstance(pictures, str) else list(pictures)
-    unknown = [kind for kind in arguments.get('kinds', ()) if kind not in kinds]
-    if unknown:
-        raise UnknownNameError(f'Unknown kinds of pictures {unknown}: expected {list(kinds)}.')
-    return arguments
 
 
 def require_writable(folder: Path) -> None:

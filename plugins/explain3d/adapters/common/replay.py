@@ -73,14 +73,14 @@ class Replays:
         """Runs it with the features ``value``; what ``Trace.replay`` is.
 
         Raises:
-            NotApplicableError: If the layer's voxels come in another order than in the first pass.
+            NotApplicableError: If the layer has other voxels than in the first pass.
         """
         leaf, attributes = self._run(self._read, value)
         if leaf.indices is not None and not torch.equal(leaf.indices, self._rows):
             raise NotApplicableError(
-                f'Frame {self._frame_id!r}: the voxels of the layer came in another order than in '
-                'the first pass: expected the same, to which features belong row by row. Does '
-                'the sparse convolution choose their order by chance?'
+                f'Frame {self._frame_id!r}: the voxels of the layer are others than in the first '
+                'pass, or in another order: expected the same, to which features belong row by '
+                'row. Does the detector draw random numbers?'
             )
         return leaf.tensor, attributes
 

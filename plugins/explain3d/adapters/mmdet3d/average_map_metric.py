@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from explain3d.core.checks import require_flag, require_text
 from explain3d.core.errors import InputError
 from explain3d.metrics.average_files import write_arrays, write_tables
 from explain3d.metrics.average_maps import MapCollection
@@ -38,7 +39,8 @@ class AverageMapMetric(BaseMetric):
         prefix: As in ``BaseMetric``.
 
     Raises:
-        InputError: If the protocol is out of range.
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If a key of the protocol is unknown.
 
     Examples:
         >>> test_evaluator = dict(type='explain3d.AverageMapMetric', dir='work_dirs/averages')
@@ -55,8 +57,9 @@ class AverageMapMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.protocol = AverageProtocol(**(protocol or {}))
-        self.dir, self.pictures = dir, pictures
+        self.protocol = AverageProtocol.from_dict(protocol)
+        self.dir = require_text('dir', dir, 'work_dirs/average_maps')
+        self.pictures = require_flag('pictures', pictures)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keeps what the frames of a batch contribute; one entry a frame, whatever it has.

@@ -8,8 +8,11 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
+from ...core.checks import require_text
 from ...core.targets import TargetSpec
 from ...registry import HOOKS
+from ..common.frame_explainer import checked_explaining
+from ..common.outputs import check_run, checked_outputs
 from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import check_checkpoint
@@ -40,8 +43,13 @@ class ExplainerHook(TestRunHook):
             default the stem of its point file.
         check_checkpoint: Whether to refuse a checkpoint that lacks parameters of the model.
 
+    Raises:
+        UnknownNameError: If the method, a target, an argument of the selection or a kind of picture
+            is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
+
     Raises (from ``before_test_epoch``, before the first frame):
-        UnknownNameError: If the method, layer, a target or a kind of picture is unknown.
+        UnknownNameError: If the layer or a class of the selection is unknown.
         CheckpointMismatchError: If the checkpoint is another model's.
         ResultFileError: If the folder cannot be written to.
         TypeError: If the detector cannot be explained (MMEngine turns ``NotApplicableError`` of a
@@ -65,10 +73,14 @@ class ExplainerHook(TestRunHook):
         frame_id: str | None = None,
         check_checkpoint: bool = True,
     ) -> None:
+        check_run(resume, on_error, interval, check_checkpoint)
+        _, parsed, _ = checked_explaining(explainer, targets, select)
+        names = [target.name for target in parsed]
+        self.outputs = checked_outputs('outputs', outputs, Recorder, names)
         self.explainer, self.targets, self.select = explainer, targets, select
-        self.outputs = dict(outputs or {})
         self.resume, self.on_error, self.interval = resume, on_error, interval
-        self.frame_id, self.check_checkpoint = frame_id, check_checkpoint
+        self.frame_id = require_text('frame_id', frame_id, 'sample_idx')
+        self.check_checkpoint = check_checkpoint
 
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""

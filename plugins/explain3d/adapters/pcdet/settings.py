@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ...core.checks import (
+    require_choice,
+    require_dict,
+    require_flag,
+    require_names,
+    require_text,
+    suggestion,
+)
 from ...core.errors import InputError, UnknownNameError
+from ..common.frame_explainer import checked_explaining
 from ..common.measuring import ExplanationMeasure
+from ..common.outputs import check_run, checked_outputs
+from ..common.recorder import Recorder
+from .heads import HEADS
 
 SECTION = 'EXPLAINER'
 
@@ -44,6 +55,11 @@ class ExplainerSettings:
             explained beside the refinement.
         metrics: How good the maps are is measured by these, some of ``metrics.saliency.METRICS``.
         protocol: Arguments of ``metrics.protocol.Protocol``.
+
+    Raises:
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If the method, a target, a metric, a kind of picture, or an argument of
+            one of them is unknown.
     """
 
     method: str = 'FFAM'
@@ -59,6 +75,17 @@ class ExplainerSettings:
     through_proposals: bool = False
     metrics: Sequence[str] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_text('METHOD', self.method, 'FFAM', optional=False)
+        require_dict('ARGS', self.args, '{LAYER: stride4}')
+        check_run(self.resume, self.on_error, self.interval, self.check_checkpoint)
+        _, targets, _ = checked_explaining(self.explainer, self.targets, self.select)
+        checked_outputs('OUTPUTS', self.outputs, Recorder, [target.name for target in targets])
+        require_choice('HEAD', self.head, HEADS, optional=True)
+        require_flag('THROUGH_PROPOSALS', self.through_proposals)
+        require_names('METRICS', self.metrics, 'deletion', optional=False)
+        self.measure()
 
     @property
     def explainer(self) -> dict[str, Any]:
@@ -91,8 +118,7 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
     known = [f.name for f in fields(ExplainerSettings)]
     for key in values:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f' Did you mean {close[0].upper()}?' if close else ''
+            hint = suggestion(key.upper(), [name.upper() for name in known]).replace("'", '')
             raise UnknownNameError(
                 f'Unknown key {key.upper()} in the section {SECTION}: expected some of '
                 f'{[name.upper() for name in known]}.{hint}'
@@ -107,9 +133,7 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
             )
     names = values.get('metrics')
     values['metrics'] = [names] if isinstance(names, str) else list(names or ())
-    settings = ExplainerSettings(**values)
-    settings.measure()  # What is wrong with it is told here.
-    return settings
+    return ExplainerSettings(**values)
 
 
 def lowered(value: Any) -> Any:

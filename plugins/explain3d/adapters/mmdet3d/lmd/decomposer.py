@@ -10,25 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ....core.errors import InputError, NotApplicableError, UnknownNameError
+from ....core.checks import require_dict
+from ....core.errors import InputError, NotApplicableError
 from ....lmd import Decomposition, Output, Rules, Seed
 from ....lmd.components import Components
 from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.gradcam import WHOLE, class_activation_map, layer_gradients, modality_gradcams
+from ....lmd.seeds import declared_seeds
 from ....lmd.shares import energy, mean_parts, shares
 from ...common.frame_explainer import package_versions, weights_digest
 from ..frame_explainer import PACKAGES
 from .batch import BatchFrame, copied, frames_of
 from .proposals import proposed_seeds
 from .references import Reference
-
-#: What is kept of captured layers: shares only, also where in the map they lie, or all.
-KEEP = ('shares', 'maps', 'full')
-#: Regions whose score Grad-CAM explains.
-REGIONS = ('predicted', 'annotated')
-
-SeedsSpec = str | Sequence[Seed | Mapping[str, Any]] | None
-OutputsSpec = Sequence[str] | Mapping[str, Any] | None
+from .settings import REFERENCES, OutputsSpec, SeedsSpec, check_settings, gradcam_of
 
 
 class FrameDecomposer:
@@ -71,17 +66,17 @@ class FrameDecomposer:
         references: Mapping[str, Mapping[str, Any]] | None = None,
         frame_id: str | None = None,
     ) -> None:
-        if keep not in KEEP:
-            raise UnknownNameError(f'Unknown keep={keep!r}: expected one of {list(KEEP)}.')
+        check_settings(keep=keep, mode=mode, capture=capture, stop=stop, frame_id=frame_id)
+        references = require_dict('references', references, REFERENCES)
         self.model, self.mode, self.keep, self.frame_id = model, mode, keep, frame_id
         self.seeds, self.outputs = seeds_of(model, seeds), outputs_of(model, outputs)
         self.rules = Rules.from_config(rules)
-        self.gradcam = None if gradcam is None else GradCAMSpec(**gradcam)
+        self.gradcam = gradcam_of(gradcam)
         layers = self.gradcam.layers if self.gradcam else ()
         self.capture, self.stop = tuple(dict.fromkeys((*capture, *layers))), tuple(stop)
         self.references = {
             name: Reference(**spec).build(next(model.parameters()).device)
-            for name, spec in (references or {}).items()
+            for name, spec in references.items()
         }
         self.versions = package_versions(PACKAGES)
         self.run()  # What does not fit is found now.
@@ -206,39 +201,10 @@ class FrameDecomposer:
 SETTINGS = tuple(inspect.signature(FrameDecomposer).parameters)[1:]
 
 
-class GradCAMSpec:
-    """Which class activation maps to make; see ``FrameDecomposer``."""
-
-    def __init__(
-        self,
-        layers: Sequence[str],
-        modalities: Sequence[str] | None = None,
-        region: str = 'predicted',
-        whole: bool = True,
-    ) -> None:
-        if region not in REGIONS:
-            raise UnknownNameError(f'Unknown region {region!r}: expected one of {list(REGIONS)}.')
-        self.layers, self.region, self.whole = tuple(layers), region, whole
-        self.modalities = None if modalities is None else tuple(modalities)
-
-    def region_of(self, frames: Sequence[BatchFrame]) -> Callable[[Tensor], Tensor] | Tensor:
-        """Returns (B, Z, X) bool, or a function of the output that returns it."""
-        if self.region == 'predicted':
-            return lambda output: output[:, 0] > 0
-        truths = [frame.truth()[0] for frame in frames]
-        if any(truth is None for truth in truths):
-            raise InputError(
-                "Expected annotated frames for region='annotated', received frames without "
-                "gt_bev_seg: choose region='predicted', or a pipeline that makes the ground truth."
-            )
-        return torch.stack(truths) > 0
-
-
 def seeds_of(model: nn.Module, seeds: SeedsSpec) -> tuple[Seed, ...]:
     """Returns the seeds that a configuration says, or those that are proposed for the model."""
-    if seeds is None or isinstance(seeds, str):
-        return proposed_seeds(model, seeds)
-    return tuple(seed if isinstance(seed, Seed) else Seed(**seed) for seed in seeds)
+    declared = declared_seeds(seeds)
+    return proposed_seeds(model, seeds) if declared is None else declared
 
 
 def outputs_of(model: nn.Module, outputs: OutputsSpec) -> dict[str, Output]:

@@ -7,7 +7,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ....core.checks import suggestion
 from ....core.errors import UnknownNameError
+from ...common.outputs import check_run, checked_outputs
 from ..checkpoints import check_checkpoint
 from ..run_hook import TestRunHook
 from .attachment import DecompositionAttachment
@@ -27,7 +29,8 @@ class DecomposingHook(TestRunHook):
         settings: The decomposer's.
 
     Raises:
-        UnknownNameError: If there is a setting of another name.
+        UnknownNameError: If there is a setting of another name, or a word is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
     """
 
     #: Names of the decomposer's settings.
@@ -51,10 +54,19 @@ class DecomposingHook(TestRunHook):
             raise UnknownNameError(
                 f'Unknown settings {unknown} of {type(self).__name__}: expected among '
                 f'{list(self.known)}, results, resume, on_error, interval and check_checkpoint.'
+                f'{suggestion(unknown[0], self.known)}'
             )
-        self.settings, self.results = settings, dict(results or {})
+        check_run(resume, on_error, interval, check_checkpoint)
+        self._check(settings)
+        self.settings = settings
+        self.results = checked_outputs('results', results, self.recorder_type)
         self.resume, self.on_error, self.interval = resume, on_error, interval
         self.check_checkpoint = check_checkpoint
+
+    @staticmethod
+    @abstractmethod
+    def _check(settings: Mapping[str, Any]) -> None:
+        """Refuses settings of the decomposer that are wrong whatever the model."""
 
     @abstractmethod
     def _decomposer(self, runner: Any) -> Any:

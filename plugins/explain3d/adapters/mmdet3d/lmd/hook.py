@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..run_hook import sum_counts
 from .decomposer import SETTINGS, FrameDecomposer
 from .decomposing_hook import DecomposingHook
 from .recorder import DecompositionRecorder
+from .settings import check_settings
 
 
 @HOOKS.register_module()
@@ -38,10 +40,12 @@ class LMDHook(DecomposingHook):
             ``FrameDecomposer``. By default from where to where the model proposes.
 
     Raises:
-        UnknownNameError: If there is a setting of another name.
+        UnknownNameError: If there is a setting of another name, or a rule, mode or kind of picture
+            is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
 
     Raises (from ``before_test_epoch``, before the first frame):
-        UnknownNameError: If a module, rule, mode or kind of picture is unknown.
+        UnknownNameError: If a module is unknown.
         CheckpointMismatchError: If the checkpoint is another model's.
         ResultFileError: If the folder cannot be written to.
 
@@ -51,6 +55,10 @@ class LMDHook(DecomposingHook):
 
     known = SETTINGS
     folder = 'decompositions'
+
+    @staticmethod
+    def _check(settings: Mapping[str, Any]) -> None:
+        check_settings(**settings)
 
     def _decomposer(self, runner: Any) -> FrameDecomposer:
         return FrameDecomposer(attachable(runner.model), **self.settings)

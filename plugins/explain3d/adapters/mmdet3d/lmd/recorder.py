@@ -35,6 +35,7 @@ class DecompositionRecorder(Recorder):
     """
 
     counts_type = FrameCounts
+    picture_keys = ('kinds', 'output', 'style', 'suffix', 'dpi')
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, logger=MMLogger.get_current_instance(), **kwargs)

@@ -37,6 +37,7 @@ class SeparationState:
         self, folder: str | os.PathLike, settings: Mapping[str, Any], columns: Sequence[str]
     ) -> None:
         self.folder = Path(folder)
+        self.columns = len(columns)
         self.key = fingerprint({'settings': settings, 'columns': list(columns)})
 
     def path_of(self, index: int) -> Path:
@@ -57,7 +58,7 @@ class SeparationState:
             ) as file:
                 arrays = file.read_all()
                 meta = unseal(arrays)
-                _check(arrays)
+                _check(arrays, self.columns)
         except FileNotFoundError:
             return None
         except ResultFileError as error:
@@ -90,9 +91,9 @@ class SeparationState:
         remove_stale(self.folder)
 
 
-def _check(arrays: Arrays) -> None:
-    """Raises ResultFileError unless the arrays are moments of equally many figures."""
-    check = ArrayCheck(arrays)
+def _check(arrays: Arrays, columns: int) -> None:
+    """Raises ResultFileError unless the arrays are moments of so many figures."""
+    check = ArrayCheck(arrays, C=columns)
     for name in ('count', 'excluded'):
         check(name, ('C',), 'i', low=0)
     check('mean', ('C',))

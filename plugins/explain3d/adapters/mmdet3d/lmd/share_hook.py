@@ -9,6 +9,7 @@ from ....core.results import file_stem
 from ....lmd.detections import SensorShares
 from ....registry import HOOKS
 from ...common.recorder import Counts
+from ...common.shares import check_share_settings
 from ..attachment import attachable
 from ..run_hook import sum_counts
 from .attachment import DecompositionAttachment
@@ -32,6 +33,7 @@ class ShareRecorder(DecompositionRecorder):
     """Keeps the shares of a run; arguments as ``Recorder``."""
 
     counts_type = Counts
+    picture_keys = ('kinds',)
 
     @staticmethod
     def kinds() -> tuple[str, ...]:
@@ -75,7 +77,9 @@ class SensorShareHook(DecomposingHook):
             ``overlap``, ``class_names``, ``frame_id``, as in ``ShareDecomposer``.
 
     Raises:
-        UnknownNameError: If there is a setting of another name.
+        UnknownNameError: If there is a setting of another name, or a rule, mode or kind of picture
+            is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
 
     Examples:
         >>> custom_hooks = [dict(type='explain3d.SensorShareHook', score_thr=0.3)]
@@ -85,6 +89,10 @@ class SensorShareHook(DecomposingHook):
     folder = 'sensor_shares'
     attachment_type = ShareAttachment
     recorder_type = ShareRecorder
+
+    @staticmethod
+    def _check(settings: Mapping[str, Any]) -> None:
+        check_share_settings(**settings)
 
     def _decomposer(self, runner: Any) -> ShareDecomposer:
         dataset = getattr(runner.test_dataloader, 'dataset', None)

@@ -11,6 +11,7 @@ from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from ....core.checks import require_numbers, require_text
 from ....core.errors import InputError
 from ....lmd.sensor_report import figures, markdown
 from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
@@ -38,7 +39,8 @@ class SensorShareMetric(BaseMetric):
         prefix: As in ``BaseMetric``.
 
     Raises:
-        InputError: If ``tags`` is no such file, or knows none of the run's frames.
+        InputError: If ``tags`` is no such file, or knows none of the run's frames, or another
+            setting is of the wrong kind or out of its range.
 
     Examples:
         >>> test_evaluator = [dict(type='NuScenesMetric', ...),  # doctest: +SKIP
@@ -56,8 +58,13 @@ class SensorShareMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.edges, self.dir = tuple(edges), dir
-        self.tags = {} if tags is None else read_tags(tags)
+        self.edges = require_numbers('edges', edges)
+        if list(self.edges) != sorted(set(self.edges)):
+            raise InputError(
+                f'Expected ascending edges of ranges, metres, received {edges}: write (0, 20, 40).'
+            )
+        self.dir = require_text('dir', dir, 'work_dirs/sensors')
+        self.tags = {} if tags is None else read_tags(require_text('tags', tags, 'tags.json'))
         self.table: SensorTable | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
