@@ -29,7 +29,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'plugins'))
 
-from explain3d.adapters.checkpoint_reading import read_checkpoint  # noqa: E402
+from explain3d.adapters.checkpoint_reading import read_checkpoint, write_checkpoint  # noqa: E402
 from explain3d.core.errors import UnsafeCheckpointError  # noqa: E402
 
 
@@ -124,8 +124,7 @@ def main() -> None:
         state = average(state, other, args.share)
         meta['averaged'] = f'{1 - args.share:g} of it, {args.share:g} of {args.average.name}'
     state = shrink(transfer(state, renamed, args.drop))
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({'meta': meta, 'state_dict': state}, args.target)
+    write_checkpoint({'meta': meta, 'state_dict': state}, args.target)
     print(f'{args.target}: {args.target.stat().st_size / 2**20:.2f} MiB')
     print(json.dumps(meta, indent=2))
 

@@ -24,6 +24,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 from explain3d.core.errors import Explain3DError, InputError
+from explain3d.core.results_atomic import atomic_write
 from explain3d.methods.occam_sampling import VoxelSampling, fit_density, voxel_counts
 
 #: Rings of the printed table, metres.
@@ -143,8 +144,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = fragment(density, args, command, what)
     print(f'\n{text}', end='')
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+        with atomic_write(args.out, 'the configuration') as file:
+            file.write(text.encode())
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from export_checkpoint import shrink
 from mmengine.config import Config
 from mmengine.runner import Runner, set_random_seed
 
-from explain3d.adapters.checkpoint_reading import read_checkpoint
+from explain3d.adapters.checkpoint_reading import read_checkpoint, write_checkpoint
 from explain3d.adapters.mmdet3d.batch_statistics import refresh_batch_statistics
 
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     frames = args.epochs * len(loader.dataset)
     note = f'batch normalisation estimated anew over {frames} training frames of seed 0'
     meta = {**found['meta'], 'statistics': note}
-    torch.save({'meta': meta, 'state_dict': shrink(model.state_dict())}, args.target)
+    write_checkpoint({'meta': meta, 'state_dict': shrink(model.state_dict())}, args.target)
     print(json.dumps(meta, indent=2))
 
 

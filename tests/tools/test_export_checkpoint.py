@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from explain3d.adapters.checkpoint_reading import write_checkpoint
+
 TOOL = Path(__file__).parents[2] / 'tools' / 'export_checkpoint.py'
 
 
@@ -103,3 +105,14 @@ def test_code_of_the_source_runs_only_if_it_is_trusted(tool, state, tmp_path, mo
     assert not (tmp_path / 'out.pth').exists()
     assert set(export('--trust')['state_dict']) == set(state)
     assert made.exists()
+
+
+def test_equal_weights_give_equal_bytes_and_a_failure_leaves_the_old_file(tmp_path):
+    for name in 'ab':
+        write_checkpoint({'state_dict': {'w': torch.ones(2)}}, tmp_path / name / 'c.pth')
+    before = (tmp_path / 'a' / 'c.pth').read_bytes()
+    assert before == (tmp_path / 'b' / 'c.pth').read_bytes()
+    with pytest.raises(Exception, match='pickle'):
+        write_checkpoint({'state_dict': lambda: None}, tmp_path / 'a' / 'c.pth')
+    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['c.pth']
+    assert (tmp_path / 'a' / 'c.pth').read_bytes() == before

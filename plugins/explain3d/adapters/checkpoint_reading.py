@@ -1,4 +1,4 @@
-"""Checkpoints read without running code of theirs, those of MMEngine's training included.
+"""Checkpoints, written whole and read without running code of theirs.
 
 From torch 2.6 on ``torch.load`` makes only objects of types that are on a list. A checkpoint that
 MMEngine writes while it trains is refused then: its message hub holds ``HistoryBuffer`` objects,
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from ..core.errors import UnsafeCheckpointError
+from ..core.results_atomic import atomic_write
 
 _HISTORY = 'mmengine.logging.history_buffer'
 _SCHEDULER = 'mmengine.optim.scheduler.param_scheduler'
@@ -59,6 +60,21 @@ def read_checkpoint(
         return guarded(torch.load)(path, map_location=map_location, weights_only=True)
     except (TypeError, AttributeError, LookupError, ValueError, EOFError, struct.error) as error:
         raise _refused(path, error) from error  # Steps of a pickle that no writer makes.
+
+
+def write_checkpoint(content: Any, path: str | os.PathLike) -> None:
+    """Writes a checkpoint: it is complete, or as it was before. Its folder is made if needed.
+
+    Args:
+        content: Tensors, numbers and text.
+        path: The file; one that is there is replaced.
+
+    Raises:
+        ResultFileError: If it cannot be written.
+    """
+    # An open file: with a name torch would put the temporary one into the archive.
+    with atomic_write(path, 'the checkpoint') as file:
+        torch.save(content, file)
 
 
 def _refused(path: Any, error: Exception) -> UnsafeCheckpointError:
