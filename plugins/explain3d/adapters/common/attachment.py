@@ -91,13 +91,15 @@ class ExplainingAttachment(ModelAttachment):
     def _explain(
         self, frame: Frame, output: Any, first: Callable[[], tuple[FirstPass, ...] | None]
     ) -> None:
-        self.recorder.claim(frame.frame_id, frame.source)
+        if not frame.repeat:
+            self.recorder.claim(frame.frame_id, frame.source)
+        image, unsourced = self._picture_of(output), frame.unsourced
         with torch.inference_mode(False):
             plan = self.worker.select(frame, output)
-            explanation = self.recorder.stored(plan)
+            explanation = self.recorder.stored(plan, image, unsourced)
             if explanation is None:
                 explanation = self._explain_frame(replace(frame, first=first()), output, plan)
-                self.recorder.add(explanation, self._picture_of(output))
+                self.recorder.add(explanation, image, unsourced)
         self._hand_over(output, explanation)
 
     def _nothing(self, frame: Frame, error: Exception) -> Explanation:

@@ -17,9 +17,14 @@ from ...core.session import overridden
 from ...core.structures import Explanation
 from ...core.targets import TargetSpec
 from ...methods import Explainer
+from ..common.data_facts import DataFacts
+from ..common.frame_names import parts_needed
 from ..common.recorder import Recorder
 from .attachment import FIELD, Attachment, attachable
 from .frame_explainer import FrameExplainer
+
+#: What is taken for the path of a file.
+_PATH = (str, os.PathLike)
 
 
 def explain(
@@ -43,7 +48,8 @@ def explain(
         settings: The method's settings, such as ``layer='stride4'``.
 
     Returns:
-        One explanation, or a list of them if ``data`` is a sequence or a batch; on the CPU.
+        One explanation, or a list of them if ``data`` is a sequence or a batch; on the CPU. Each
+        is named by the stem of its file, by as many folders before it as tell the files apart.
 
     Raises:
         UnknownNameError: If the method, the layer, a target or an argument is unknown.
@@ -65,7 +71,7 @@ def explain(
             'put them into the dict, or give the method by its name.'
         )
     detector = attachable(model)
-    frames = FrameExplainer(detector, method, targets, select)
+    frames = FrameExplainer(detector, method, targets, select, facts=_facts(data))
     recorder = Recorder(frames.settings, logger=MMLogger.get_current_instance())
     with Attachment(detector, lambda: (frames, recorder)):
         if isinstance(data, Mapping):
@@ -73,6 +79,17 @@ def explain(
         many = isinstance(data, (list, tuple))
         found = [_explain_cloud(detector, c, i) for i, c in enumerate(data if many else [data])]
     return found if many else found[0]
+
+
+def _facts(data: Any) -> DataFacts:
+    """Returns what tells the frames of one call apart: files of one name by their folders."""
+    samples = data.get('data_samples') if isinstance(data, Mapping) else None
+    if samples is not None:
+        samples = samples if isinstance(samples, (list, tuple)) else [samples]
+        paths = [sample.metainfo.get('lidar_path') for sample in samples]
+    else:
+        paths = list(data) if isinstance(data, (list, tuple)) else [data]
+    return DataFacts(parts=parts_needed(os.fspath(p) for p in paths if isinstance(p, _PATH)))
 
 
 def _predict_batch(model: nn.Module, data: Mapping[str, Any]) -> list:

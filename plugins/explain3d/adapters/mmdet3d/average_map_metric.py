@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from explain3d.adapters.common.data_facts import UNKNOWN
 from explain3d.core.checks import require_flag, require_text
 from explain3d.core.errors import InputError
 from explain3d.metrics.average_files import write_arrays, write_tables
@@ -95,6 +96,10 @@ class AverageMapMetric(BaseMetric):
             logger.warning('No frame was explained: there is nothing to average.')
             return {'detections': 0}
         collection = MapCollection(shares, self.protocol)
+        if not collection.objects:
+            logger.warning(
+                f'There is {UNKNOWN.no_annotation()} True and false positives cannot be told apart.'
+            )
         found = figures(collection)
         logger.info(markdown(collection, found))
         if self.dir is not None:

@@ -19,8 +19,10 @@ from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan, data_settings
 from ..common.benchmark_run import log_to_stderr, run_frames
+from ..common.data_facts import DataFacts
 from ..common.frames import Frame
 from .black_box import MMDet3DBlackBox
+from .data_facts import annotation_digest, facts_of
 from .detector import backbone_of, head_of
 from .frame_explainer import FrameExplainer
 
@@ -52,8 +54,14 @@ class FrameBenchmark(common.FrameBenchmark):
     def _data(self) -> dict[str, Any]:
         return data_settings(self._data_config)
 
+    def _facts(self) -> DataFacts:
+        return facts_of(self.dataset)
+
+    def _annotation(self) -> str | None:
+        return annotation_digest(self.dataset)
+
     def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
-        return FrameExplainer(self.model, method, self.plan.targets, select)
+        return FrameExplainer(self.model, method, self.plan.targets, select, facts=self.facts)
 
     def _black_box(self) -> MMDet3DBlackBox:
         return MMDet3DBlackBox(self.model, batch_size=self.plan.batch_size)

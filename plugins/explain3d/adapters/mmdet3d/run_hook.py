@@ -9,7 +9,10 @@ import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 
+from ..common.class_names import check_class_order
+from ..common.data_facts import DataFacts
 from ..common.shadow import ModelAttachment
+from .data_facts import facts_of
 
 
 class TestRunHook(Hook):
@@ -37,6 +40,22 @@ class TestRunHook(Hook):
         if attachment is not None:
             attachment.detach()
         return attachment
+
+
+def facts_of_run(runner: Any, key: str | None = None, trained: Sequence[str] = ()) -> DataFacts:
+    """Returns what the test data set of a run says of its frames.
+
+    Args:
+        runner: A runner.
+        key: Entry of the meta information that names a frame.
+        trained: Names of the classes that the checkpoint was trained for, where they are known.
+
+    Raises:
+        InputError: If the classes of the checkpoint are others, or have another order.
+    """
+    facts = facts_of(getattr(runner.test_dataloader, 'dataset', None), key)
+    check_class_order(facts.classes, trained, 'the checkpoint', runner.logger)
+    return facts
 
 
 def sum_counts(counts: Any, names: Sequence[str], device: torch.device) -> None:

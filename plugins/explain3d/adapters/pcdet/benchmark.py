@@ -19,6 +19,7 @@ from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan
 from ..common.benchmark_run import log_to_stderr, run_frames
+from ..common.data_facts import DataFacts
 from ..common.frames import Frame
 from ..common.spconv_compat import ensure_cpu_backward
 from .api import on_device
@@ -26,6 +27,7 @@ from .black_box import PcdetBlackBox
 from .checkpoints import checked_loading
 from .config import data_path, read_config
 from .cpu import cpu_mode
+from .data_facts import annotation_digest, facts_of
 from .detector import backbone_of, head_of
 from .frame_explainer import FrameExplainer
 from .frames import frames_of
@@ -85,8 +87,14 @@ class FrameBenchmark(common.FrameBenchmark):
     def _data(self) -> dict[str, Any]:
         return self._data_config
 
+    def _facts(self) -> DataFacts:
+        return facts_of(self.dataset)
+
+    def _annotation(self) -> str | None:
+        return annotation_digest(self.dataset)
+
     def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
-        return FrameExplainer(self.model, method, self.plan.targets, select)
+        return FrameExplainer(self.model, method, self.plan.targets, select, facts=self.facts)
 
     def _black_box(self) -> PcdetBlackBox:
         return PcdetBlackBox(self.model, batch_size=self.plan.batch_size)

@@ -94,3 +94,13 @@ def _restore(now: dict, before: dict) -> None:
     for name, value in before.items():
         if name not in now or now[name] is not value:
             now[name] = value
+
+
+def head_classes(model: nn.Module) -> list[str]:
+    """Returns the names of the classes that the dense head's branches have, sorted.
+
+    A label is the place of its name among CLASS_NAMES, whatever the order of the branches. Empty
+    where the head has no branches by class.
+    """
+    names = getattr(getattr(model, 'dense_head', None), 'class_names_each_head', None)
+    return sorted(name for each in names or () for name in each)

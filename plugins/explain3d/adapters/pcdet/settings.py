@@ -15,6 +15,7 @@ from ...core.checks import (
     suggestion,
 )
 from ...core.errors import InputError, UnknownNameError
+from ...core.selection import with_thresholds
 from ..common.frame_explainer import checked_explaining
 from ..common.measuring import ExplanationMeasure
 from ..common.outputs import check_run, checked_outputs
@@ -42,7 +43,8 @@ class ExplainerSettings:
         method: A registered explainer.
         args: Its settings.
         targets: What of a detection to explain, see ``core.targets.parse_targets``.
-        select: Arguments of ``core.selection.Selection``.
+        select: Arguments of ``core.selection.Selection``; with ``matched: tp`` or ``fp`` its
+            thresholds are those of ``protocol``, unless it says otherwise.
         outputs: ``dir`` (by default ``explanations`` in OpenPCDet's folder of results), ``save``
             and ``pictures``, see ``adapters.common.recorder.Recorder``.
         resume: Whether frames whose result is there, made with the same settings, weights, points
@@ -133,6 +135,9 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
             )
     names = values.get('metrics')
     values['metrics'] = [names] if isinstance(names, str) else list(names or ())
+    select, protocol = (values.get(name) for name in ('select', 'protocol'))
+    if isinstance(select, Mapping) and isinstance(protocol, Mapping):
+        values['select'] = with_thresholds(select, protocol)
     return ExplainerSettings(**values)
 
 
