@@ -16,7 +16,7 @@ from .black_box import PcdetBlackBox
 from .detector import unwrap
 from .frame_explainer import FrameExplainer
 from .measuring import Measurement
-from .settings import ExplainerSettings, settings_of
+from .settings import PERTURBING, ExplainerSettings, settings_of
 
 
 class ExplainedEvaluation:
@@ -55,8 +55,7 @@ class ExplainedEvaluation:
             settings.explainer,
             settings.targets,
             settings.select,
-            head=settings.head,
-            through_proposals=settings.through_proposals,
+            **settings.tracing,
         )
         recorder = Recorder(
             frames.settings,
@@ -122,7 +121,7 @@ def _measurement(
     measure = settings.measure()
     if measure is None:
         return None
-    if {'deletion', 'insertion'} & set(measure.evaluator.metrics):
+    if PERTURBING & set(measure.evaluator.metrics):
         PcdetBlackBox(model, family=settings.head)  # Why it cannot be one, before the first frame.
     place = folder / 'metrics'
     return Measurement(measure, place, logger, settings.resume, settings.on_error)
