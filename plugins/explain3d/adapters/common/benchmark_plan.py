@@ -108,6 +108,7 @@ class BenchmarkPlan:
         require_whole('batch_size', self.batch_size, least=None)
         require_text('reference', self.reference, next(iter(methods), 'FFAM'))
         require_dict('options', self.options, "{'test_dataloader.batch_size': 1}")
+        require_dict('tracing', self.tracing, "{'head': 'CenterHead'}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], **given: Any) -> BenchmarkPlan:
