@@ -135,6 +135,27 @@ def test_unknown_keys_and_values_of_the_wrong_kind():
         settings_of({'EXPLAINER': {'SELECT': 0.3}})
 
 
+@pytest.mark.parametrize(
+    ('section', 'error', 'message'),
+    [
+        ({'METHOD': 'FAM'}, UnknownNameError, "Unknown explainer 'FAM'"),
+        ({'ARGS': {'LAYR': 'stride4'}}, UnknownNameError, 'layr'),
+        ({'TARGETS': ['scor']}, UnknownNameError, 'scor'),
+        ({'SELECT': {'TOPN': 3}}, UnknownNameError, "Unknown argument 'topn' of the selection"),
+        ({'OUTPUTS': {'DIRECTORY': 'x'}}, UnknownNameError, r'DIRECTORY .*OUTPUTS: .*DIR'),
+        ({'HEAD': 'CentreHead'}, UnknownNameError, 'HEAD is .*CenterHead'),
+        ({'THROUGH_PROPOSALS': 'yes'}, InputError, "THROUGH_PROPOSALS is 'yes': expected True or"),
+        ({'RESUME': 'no'}, InputError, "RESUME is 'no': expected True or False"),
+        ({'CHECK_CHECKPOINT': 1}, InputError, 'CHECK_CHECKPOINT is 1: expected True or False'),
+        ({'ON_ERROR': 'ignore'}, InputError, "ON_ERROR is 'ignore': expected 'raise' or 'skip'"),
+        ({'INTERVAL': 0}, InputError, 'INTERVAL is 0: expected a whole number of at least 1'),
+    ],
+)
+def test_every_key_is_checked_before_a_detector_is_built(section, error, message):
+    with pytest.raises(error, match=message):
+        settings_of({'EXPLAINER': section})
+
+
 SHIPPED = sorted((Path(__file__).parents[3] / 'configs' / 'pcdet').glob('ffam_*.yaml'))
 
 

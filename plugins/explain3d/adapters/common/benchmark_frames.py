@@ -114,8 +114,8 @@ class FrameBenchmark(ABC):
         """Returns what explains frames with a method."""
 
     @abstractmethod
-    def _black_box(self) -> DetectorBlackBox:
-        """Returns the detector as a black box."""
+    def _black_box(self) -> DetectorBlackBox | None:
+        """Returns the detector as a black box; None if it can be none, and no metric needs one."""
 
     @abstractmethod
     def _parts(self) -> list[tuple[str, nn.Module]]:

@@ -38,6 +38,11 @@ class FrameBenchmark(common.FrameBenchmark):
         from mmdet3d.registry import DATASETS
 
         plan = self.plan
+        if plan.tracing:
+            raise InputError(
+                f'Received tracing={dict(plan.tracing)!r}: expected none, it is of detectors of '
+                'OpenPCDet.'
+            )
         config = Config.fromfile(plan.config)
         config.merge_from_dict(dict(plan.options))
         checkpoint = plan.checkpoint or config.get('load_from')

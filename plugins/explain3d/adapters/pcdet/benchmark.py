@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import InputError
+from ...core.errors import InputError, NotApplicableError
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan
@@ -24,15 +24,17 @@ from ..common.frames import Frame
 from ..common.spconv_compat import ensure_cpu_backward
 from .api import on_device
 from .black_box import PcdetBlackBox
-from .checkpoints import checked_loading
-from .config import data_path, read_config
+from .checkpoints import checked_checkpoints
+from .config import data_path, read_config, require_frames
 from .cpu import cpu_mode
 from .data_facts import annotation_digest, facts_of
 from .detector import backbone_of, head_of
+from .entries import set_entry
 from .frame_explainer import FrameExplainer
 from .frames import frames_of
-from .host import HostError, find_script, import_host, replaced, require_device
-from .settings import lowered, settings_of
+from .host import HostError, find_script, import_host, require_device
+from .settings import PERTURBING, SECTION, ExplainerSettings, lowered, settings_of
+from .voxels import VoxelSettings
 
 _LOG = logging.getLogger('explain3d')
 
@@ -50,7 +52,7 @@ class FrameBenchmark(common.FrameBenchmark):
         tools: Its folder ``tools``.
     """
 
-    box: PcdetBlackBox
+    box: PcdetBlackBox | None
 
     def __init__(
         self, plan: BenchmarkPlan, folder: str | os.PathLike, template: type, tools: Path
@@ -76,11 +78,11 @@ class FrameBenchmark(common.FrameBenchmark):
             dataset_cfg=host.DATA_CONFIG, class_names=host.CLASS_NAMES, batch_size=1, dist=False,
             workers=0, logger=_LOG, training=False,
         )  # fmt: skip
+        require_frames(dataset, host.DATA_CONFIG)
         model = build_network(
             model_cfg=host.MODEL, num_class=len(host.CLASS_NAMES), dataset=dataset
         )
-        loading = checked_loading(self._template._load_state_dict, lambda: True)
-        with replaced(self._template, '_load_state_dict', loading):
+        with checked_checkpoints(self._template, lambda: True):
             model.load_params_from_file(filename=plan.checkpoint, logger=_LOG, to_cpu=True)
         return model.to(plan.device).eval(), dataset
 
@@ -94,10 +96,18 @@ class FrameBenchmark(common.FrameBenchmark):
         return annotation_digest(self.dataset)
 
     def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
-        return FrameExplainer(self.model, method, self.plan.targets, select, facts=self.facts)
+        return FrameExplainer(
+            self.model, method, self.plan.targets, select, facts=self.facts, **self.plan.tracing
+        )
 
-    def _black_box(self) -> PcdetBlackBox:
-        return PcdetBlackBox(self.model, batch_size=self.plan.batch_size)
+    def _black_box(self) -> PcdetBlackBox | None:
+        family = self.plan.tracing.get('head')
+        try:
+            return PcdetBlackBox(self.model, family=family, batch_size=self.plan.batch_size)
+        except NotApplicableError:
+            if PERTURBING & set(self.plan.metrics):
+                raise
+            return None  # Two stages: the other metrics do without.
 
     def _parts(self) -> list[tuple[str, nn.Module]]:
         parts = [head_of(self.model), *reversed(backbone_of(self.model).items())]
@@ -109,7 +119,7 @@ class FrameBenchmark(common.FrameBenchmark):
 
     def _moved(self, batch: dict[str, Any], move: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         (frame,) = frames_of(batch)
-        return {**batch, **self.box.batch([move(frame.points)])}
+        return {**batch, **VoxelSettings.of(self.model).full_batch([move(frame.points)])}
 
     def _frame(self, batch: dict[str, Any]) -> Frame:
         return frames_of(batch)[0]
@@ -156,16 +166,20 @@ def run_share(
 def configuration(
     path: str | os.PathLike, options: Mapping[str, Any], tools: Path | None
 ) -> dict[str, Any]:
-    """Returns a configuration with its bases, and with entries replaced by their dotted names."""
+    """Returns a configuration with its bases, and with entries replaced by their dotted names.
+
+    Args:
+        path: The YAML file.
+        options: Values by name, see ``entries.set_entry``.
+        tools: OpenPCDet's ``tools`` folder.
+
+    Raises:
+        UnknownNameError: If an entry is unknown.
+        InputError: If the file or a base is not there, or a part of a name is no section.
+    """
     config = read_config(path, tools)
     for name, value in options.items():
-        *sections, key = name.split('.')
-        place = config
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise InputError(f'{name!r}: expected {section} to be a section, it is {place!r}.')
-        place[key] = value
+        set_entry(config, name, value)
     return config
 
 
@@ -173,7 +187,16 @@ def benchmark_settings(path: str | os.PathLike, options: Mapping[str, Any]) -> d
     """Returns what a configuration says of a benchmark, as arguments of ``BenchmarkPlan``.
 
     That is its section ``BENCHMARK``; without one, the method, targets, selection, metrics and
-    protocol of the section ``EXPLAINER``.
+    protocol of the section ``EXPLAINER``. ``HEAD`` and ``THROUGH_PROPOSALS``, which are of the
+    detector, are taken from the section ``EXPLAINER`` where ``BENCHMARK`` does not have them.
+
+    Args:
+        path: The YAML file.
+        options: Values by name, see ``entries.set_entry``.
+
+    Raises:
+        UnknownNameError: If an entry is unknown.
+        InputError: If the file is not there, or a section is no mapping.
     """
     try:
         tools = find_script().parent
@@ -181,26 +204,33 @@ def benchmark_settings(path: str | os.PathLike, options: Mapping[str, Any]) -> d
         tools = None  # Configurations of ours need none; others are told what is missing.
     config = configuration(path, options, tools)
     section = config.get('BENCHMARK')
+    settings = settings_of(config) if section is None or SECTION in config else None
+    tracing = {} if settings is None else settings.tracing
     if section is None:
-        settings = settings_of(config)
-        targets = settings.targets
-        found = {
-            'methods': {settings.method: settings.explainer},
-            'targets': [targets] if isinstance(targets, str) else targets,
-            'metrics': settings.metrics,
-            'protocol': settings.protocol,
-            'select': settings.select,
-        }
-        return {name: value for name, value in found.items() if value}
+        return {**_of_explainer(settings), 'tracing': tracing}
     if not isinstance(section, Mapping):
         raise InputError(f'BENCHMARK is {section!r}: expected a mapping, such as {{METHODS: ...}}.')
     found = {str(key).lower(): value for key, value in section.items()}
     # Names of methods are kept as they are.
     methods = found.get('methods') or {}
+    own = {name: found.pop(name) for name in ('head', 'through_proposals') if name in found}
     return {
         **{name: lowered(value) for name, value in found.items()},
         'methods': {name: lowered(method) for name, method in methods.items()},
+        'tracing': {**tracing, **own},
     }
+
+
+def _of_explainer(settings: ExplainerSettings) -> dict[str, Any]:
+    targets = settings.targets
+    found = {
+        'methods': {settings.method: settings.explainer},
+        'targets': [targets] if isinstance(targets, str) else targets,
+        'metrics': settings.metrics,
+        'protocol': settings.protocol,
+        'select': settings.select,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def options_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from ...core.errors import NotApplicableError
+from .applicability import require_voxels_alone
 
 #: The way from points to the map that the dense head sees, in the order in which it runs.
 BACKBONE = ('vfe', 'backbone_3d', 'map_to_bev_module', 'backbone_2d')
@@ -24,13 +25,15 @@ def backbone_of(model: nn.Module) -> dict[str, nn.Module]:
     """Returns the parts of the backbone by their paths, in the order in which they run.
 
     Raises:
-        NotApplicableError: If the model has no voxel grid: point-based detectors, camera models.
+        NotApplicableError: If the model has no voxel grid, or is one that
+            ``applicability.require_voxels_alone`` refuses.
     """
+    require_voxels_alone(model)
     parts = {path: getattr(model, path, None) for path in BACKBONE}
     parts = {path: module for path, module in parts.items() if isinstance(module, nn.Module)}
     dataset = getattr(model, 'dataset', None)
     grid = getattr(dataset, 'grid_size', None)
-    if 'vfe' not in parts or len(parts) < 2 or grid is None or hasattr(model, 'image_backbone'):
+    if 'vfe' not in parts or len(parts) < 2 or grid is None:
         raise NotApplicableError(
             f'{type(model).__name__} has no voxel grid of its own: expected a LiDAR detector of '
             'OpenPCDet with a VFE and a backbone (SECONDNet, PointPillar, CenterPoint, PVRCNN, '

@@ -19,7 +19,7 @@ from .detector import unwrap
 from .frame_explainer import FrameExplainer
 from .frames import REMEDY
 from .measuring import Measurement
-from .settings import ExplainerSettings, settings_of
+from .settings import PERTURBING, ExplainerSettings, settings_of
 
 
 class ExplainedEvaluation:
@@ -66,9 +66,8 @@ class ExplainedEvaluation:
             settings.explainer,
             settings.targets,
             settings.select,
-            head=settings.head,
-            through_proposals=settings.through_proposals,
             facts=facts,
+            **settings.tracing,
         )
         frames.names = facts.frame_names(REMEDY, logger)
         recorder = Recorder(
@@ -139,7 +138,7 @@ def _measurement(
     measure = settings.measure()
     if measure is None:
         return None
-    if {'deletion', 'insertion'} & set(measure.evaluator.metrics):
+    if PERTURBING & set(measure.evaluator.metrics):
         PcdetBlackBox(model, family=settings.head)  # Why it cannot be one, before the first frame.
     place = folder / 'metrics'
     return Measurement(measure, place, logger, settings.resume, settings.on_error)

@@ -17,6 +17,7 @@ from ..common.data_facts import UNKNOWN, DataFacts
 from ..common.frames import Frame
 from .detector import head_classes
 from .frames import detections_of, frames_of, ground_truth_of
+from .raw_scores import reports_logits
 from .tracer import Tracer
 
 
@@ -77,8 +78,7 @@ class FrameExplainer(common.FrameExplainer):
             frame: The frame.
             output: What the detector returned for it.
         """
-        settings = getattr(self.model, 'model_cfg', {}).get('POST_PROCESSING', {})
-        raw = bool(settings.get('OUTPUT_RAW_SCORE', False))
+        raw = reports_logits(self.model, output)
         predictions = detections_of(output, self.class_names, frame.frame_id, raw)
         return self._selected(frame, predictions, ground_truth_of(frame.inputs, self.class_names))
 

@@ -23,6 +23,8 @@ from ..common.recorder import Recorder
 from .heads import HEADS
 
 SECTION = 'EXPLAINER'
+#: Metrics that ask the detector about perturbed frames.
+PERTURBING = frozenset({'deletion', 'insertion'})
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ class ExplainerSettings:
         """The explainer's configuration."""
         return {'type': self.method, **self.args}
 
+    @property
+    def tracing(self) -> dict[str, Any]:
+        """How the detector is traced, arguments of ``FrameExplainer``."""
+        return {'head': self.head, 'through_proposals': self.through_proposals}
+
     def measure(self) -> ExplanationMeasure | None:
         """Returns what measures the maps, or None if no metric is asked for."""
         return ExplanationMeasure(self.metrics, self.protocol) if self.metrics else None
@@ -106,8 +113,10 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
         config: The whole configuration.
 
     Raises:
-        InputError: If there is no such section, it is no mapping, or the protocol is out of range.
-        UnknownNameError: If a key or a metric is unknown; the message lists the candidates.
+        InputError: If there is no such section, it is no mapping, or a value is out of its range.
+        UnknownNameError: If a key, a key of the outputs, the method, one of its settings, a
+            target, an argument of the selection, a metric or the family of heads is unknown; the
+            message lists the candidates.
     """
     section = config.get(SECTION)
     if not isinstance(section, Mapping):
