@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...core.errors import NotApplicableError
+from ..common.model_intake import unwrapped
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the detector inside DataParallel, DistributedDataParallel or both."""
-    while isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'predict'):
-        model = model.module
-    return model
+    """Returns the detector inside its wrappers; raises as ``unwrapped``."""
+    return unwrapped(model, 'predict')
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from ...core.errors import NotApplicableError
+from ..common.model_intake import unwrapped
 from .applicability import require_voxels_alone
 
 #: The way from points to the map that the dense head sees, in the order in which it runs.
@@ -15,10 +16,8 @@ BACKBONE = ('vfe', 'backbone_3d', 'map_to_bev_module', 'backbone_2d')
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the detector inside DistributedDataParallel."""
-    while isinstance(getattr(model, 'module', None), nn.Module):
-        model = model.module
-    return model
+    """Returns the detector inside its wrappers; raises as ``unwrapped``."""
+    return unwrapped(model, 'post_processing')
 
 
 def backbone_of(model: nn.Module) -> dict[str, nn.Module]:
