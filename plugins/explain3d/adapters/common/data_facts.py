@@ -8,6 +8,7 @@ from logging import Logger
 from typing import Any
 
 from ...core.errors import InputError
+from ...core.results import fingerprint
 from .frame_names import FrameNames
 
 
@@ -23,7 +24,8 @@ class DataFacts:
         annotated: Whether any frame has an annotated object of the classes; None where it is not
             known.
         classes: Names of the classes, in the order of the labels; empty where they are not known.
-        kind: What kind of data the frames are of, as plain data, for the manifest of a run.
+        kind: What kind of data the frames are of, as plain data.
+        key: What frames are named by, where that is chosen.
     """
 
     count: int | None = None
@@ -33,6 +35,15 @@ class DataFacts:
     annotated: bool | None = None
     classes: tuple[str, ...] = ()
     kind: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest of a run says of its data: under other names frames come twice."""
+        names = {'key': self.key or 'default', 'parts of the path': self.parts}
+        if self.repeated:
+            names['repeated'] = fingerprint({'names': sorted(self.repeated)})[:12]
+        return {**self.kind, 'frames named by': names}
 
     def frame_names(self, remedy: str = '', logger: Logger | None = None) -> FrameNames:
         """Returns what names the frames of a run over the data set; tells what is not as usual.

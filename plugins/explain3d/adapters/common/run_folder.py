@@ -23,6 +23,8 @@ _FORMAT = 'explain3d.run'
 _ABANDONED_SECONDS = 3600.0
 #: Differences that a message shows at most.
 _SHOWN = 6
+#: Characters of one of them.
+_LONG = 160
 
 
 def claim_folder(
@@ -63,10 +65,12 @@ def claim_folder(
             if create(path, 'the manifest of the run', content):
                 return
             continue
-        if not _differing(found, wanted):
-            return
-        if _has_results(folder) or _at_work(found, path):
+        ours = (found.get('host'), found.get('process')) == (host, process)
+        same = ours and not _differing(found, wanted)
+        if same or _has_results(folder) or _at_work(found, path):
             _check(folder, found, wanted, remedy)
+            return
+        # Nobody's any more: it says from now on that this process is at work.
         with atomic_write(path, 'the manifest of the run') as file:
             file.write(content)
     raise ResultFileError(
@@ -189,6 +193,7 @@ def _check(
     folder: Path, found: Mapping[str, Any] | None, wanted: Mapping[str, Any], remedy: str
 ) -> None:
     differing = [] if found is None else _differing(found, wanted)
+    differing = [line if len(line) <= _LONG else f'{line[:_LONG]} ...' for line in differing]
     if not differing:
         return
     more = f', and {len(differing) - _SHOWN} more' if len(differing) > _SHOWN else ''

@@ -30,6 +30,7 @@ def facts_of(dataset: Any, key: str | None = None) -> DataFacts:
         count=len(dataset) if hasattr(dataset, '__len__') else None,
         classes=tuple((getattr(dataset, 'metainfo', None) or {}).get('classes') or ()),
         kind=kind_of(dataset),
+        key=key,
     )
     infos = _infos(dataset)
     if infos is None:
@@ -51,6 +52,7 @@ def facts_of(dataset: Any, key: str | None = None) -> DataFacts:
         annotated=_any_annotated(infos),
         classes=known.classes,
         kind=known.kind,
+        key=key,
     )
 
 

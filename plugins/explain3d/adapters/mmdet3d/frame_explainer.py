@@ -57,6 +57,7 @@ class FrameExplainer(common.FrameExplainer):
         super().__init__(model, explainer, targets, select, names, facts)
         self.frame_id = frame_id
         self.names = facts.frame_names()
+        check_class_order(facts.classes, self.class_names, 'the checkpoint')
         check_class_order(self.class_names, head_classes(model), 'its head')
 
     def _make_tracer(self, layer: str) -> Tracer:

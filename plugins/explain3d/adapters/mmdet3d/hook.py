@@ -112,7 +112,7 @@ class ExplainerHook(TestRunHook):
             resume=self.resume,
             interval=self.interval,
             logger=logger,
-            data=facts.kind,
+            data=facts.manifest,
             remedy=REMEDY,
             **outputs,
         )

@@ -75,7 +75,7 @@ class ExplainedEvaluation:
             resume=settings.resume,
             interval=settings.interval,
             logger=logger,
-            data=facts.kind,
+            data=facts.manifest,
             remedy=REMEDY,
             **{**settings.outputs, 'dir': folder},
         )

@@ -92,7 +92,7 @@ class DecomposingHook(TestRunHook):
             decomposer.settings,
             resume=self.resume,
             interval=self.interval,
-            data=facts.kind,
+            data=facts.manifest,
             **results,
         )
         self.attachment = self.attachment_type(

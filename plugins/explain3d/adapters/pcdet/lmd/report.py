@@ -68,7 +68,7 @@ def sensor_report(
     decomposer, facts = ShareDecomposer(detector, seeds, **settings), facts_of(dataset)
     folder = Path(out_dir) / 'frames'
     require_writable(folder)
-    claim_folder(folder, decomposer.settings, facts.kind, 'out_dir')
+    claim_folder(folder, decomposer.settings, facts.manifest, 'out_dir')
     store = ResultStore(folder, decomposer.settings, on_mismatch='recompute')
     count = len(dataset) if frames is None else min(frames, len(dataset))
     boxes, names = [], []
