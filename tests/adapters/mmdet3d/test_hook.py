@@ -357,12 +357,15 @@ def test_an_empty_cloud_names_its_frame_before_the_host_crashes(second, tmp_path
         run(second, tmp_path, empty)
 
 
-def test_a_frame_that_the_host_cannot_predict_either_is_named(second, tmp_path):
-    clouds = [
-        tiny.batch(tiny.cloud(0), names=['good']),
-        tiny.batch(tiny.cloud(0)[:0], names=['empty']),
-    ]
-    with pytest.raises(InputError, match=r"'empty'.*The detector itself fails on this frame \("):
+def test_a_frame_that_the_host_cannot_predict_either_is_named(second, tmp_path, monkeypatch):
+    cloud = tiny.cloud(1)
+    cloud[7, 3] = np.nan
+    host = second.extract_feat
+    monkeypatch.setattr(
+        second, 'extract_feat', lambda x: 1 / 0 if x['points'][0].isnan().any() else host(x)
+    )
+    clouds = [tiny.batch(tiny.cloud(0), names=['good']), tiny.batch(cloud, names=['bad'])]
+    with pytest.raises(InputError, match=r"'bad'.*The detector itself fails on this frame \("):
         run(second, tmp_path, clouds, on_error='skip')
     assert [e.frame_id for e in ResultStore(tmp_path / 'explanations')] == ['good']
 

@@ -82,6 +82,11 @@ class FrameExplainer(ABC):
     def _make_tracer(self, layer: str) -> Any:
         """Returns what traces frames at that layer."""
 
+    @property
+    @abstractmethod
+    def point_range(self) -> tuple[float, ...]:
+        """Where the detector looks: lower x, y, z and upper x, y, z, metres."""
+
     def recording(self) -> AbstractContextManager[Recordings | None]:
         """Around the host's own pass: takes notes of it, if they spare its frames a second one."""
         return recordings(tracer.recording() for tracer in self.tracers)

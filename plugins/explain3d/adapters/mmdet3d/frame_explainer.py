@@ -15,7 +15,7 @@ from ..common import frame_explainer as common
 from ..common.class_names import check_class_order
 from ..common.data_facts import UNKNOWN, DataFacts
 from ..common.frames import Frame
-from .detector import head_classes
+from .detector import head_classes, voxel_layer
 from .frames import detections_of, frame_id_of, ground_truth_of, one_frame
 from .tracer import Tracer
 
@@ -62,6 +62,11 @@ class FrameExplainer(common.FrameExplainer):
 
     def _make_tracer(self, layer: str) -> Tracer:
         return Tracer(self.model, layer)
+
+    @property
+    def point_range(self) -> tuple[float, ...]:
+        """As in ``adapters.common.frame_explainer.FrameExplainer``."""
+        return tuple(float(v) for v in voxel_layer(self.model).point_cloud_range)
 
     def frames(self, inputs: dict, samples: Sequence[Any]) -> list[Frame]:
         """Takes a batch apart; to be called before the host's own pass, which may change it."""

@@ -116,8 +116,8 @@ class ExplainerHook(TestRunHook):
             remedy=REMEDY,
             **outputs,
         )
-        self.attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
-        self.attachment.attach()
+        attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
+        self._attach(runner, attachment)
         runner.logger.info(
             f'{type(frames.explainer).__name__} explains {[t.name for t in frames.targets]} at '
             f'{frames.tracer.layer.name} into {outputs["dir"]}'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from ..common.class_names import check_class_order
 from ..common.data_facts import DataFacts
 from ..common.shadow import ModelAttachment
 from .data_facts import facts_of
+from .reading import readable_frames
 
 
 class TestRunHook(Hook):
@@ -29,13 +32,27 @@ class TestRunHook(Hook):
 
     attachment: ModelAttachment | None = None
 
+    @cached_property
+    def _reading(self) -> ExitStack:
+        """Puts the data set's loading back when it is closed."""
+        return ExitStack()
+
     def after_test_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
         """Lets go after the last batch: nothing is told if the evaluation then fails."""
         if batch_idx + 1 == len(runner.test_dataloader):
+            self._reading.close()
             self.attachment.detach()
+
+    def _attach(self, runner: Any, attachment: ModelAttachment) -> None:
+        """Attaches to the model, and to the data set, whose unreadable files are named."""
+        self.attachment = attachment
+        attachment.attach()
+        dataset = getattr(runner.test_dataloader, 'dataset', None)
+        self._reading.enter_context(readable_frames(dataset, attachment.on_error))
 
     def _let_go(self) -> ModelAttachment | None:
         """Detaches, and returns the attachment of the run, if there is one."""
+        self._reading.close()
         attachment, self.attachment = self.attachment, None
         if attachment is not None:
             attachment.detach()

@@ -67,6 +67,11 @@ class FrameExplainer(common.FrameExplainer):
         """What decides an explanation, as plain data; a digest stands for the model's weights."""
         return {**super().settings, **self._trace_options}
 
+    @property
+    def point_range(self) -> tuple[float, ...]:
+        """As in ``adapters.common.frame_explainer.FrameExplainer``."""
+        return tuple(float(v) for v in self.model.dataset.point_cloud_range)
+
     def frames(self, batch: Mapping[str, Any]) -> list[Frame]:
         """Takes a batch apart; to be called before the host's own pass, which changes it."""
         return frames_of(batch, self.names)

@@ -95,8 +95,8 @@ class DecomposingHook(TestRunHook):
             data=facts.manifest,
             **results,
         )
-        self.attachment = self.attachment_type(
+        attachment = self.attachment_type(
             decomposer.model, lambda: (decomposer, recorder), self.on_error
         )
-        self.attachment.attach()
+        self._attach(runner, attachment)
         runner.logger.info(f'{self._text(decomposer)}, results in {results["dir"]}')
