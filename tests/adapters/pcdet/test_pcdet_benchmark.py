@@ -12,6 +12,7 @@ from explain3d.adapters.common.benchmark_plan import BenchmarkPlan
 from explain3d.adapters.pcdet.benchmark import benchmark_settings, opened, options_of
 from explain3d.adapters.pcdet.heads import ConventionCandidates
 from explain3d.core.errors import InputError
+from explain3d.methods import EXPLAINERS
 from explain3d.metrics.saliency_table import load_records
 
 BENCHMARK = {
@@ -27,8 +28,8 @@ BENCHMARK = {
 }
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location('benchmark_tool', ROOT / 'tools/benchmark.py')
+def load_tool(name='benchmark'):
+    spec = importlib.util.spec_from_file_location(f'{name}_tool', ROOT / f'tools/{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -80,6 +81,33 @@ def test_methods_and_metrics_and_a_run_that_goes_on(run, tmp_path, capsys):
         r for r in records if r.method == 'Weighted'
     ]
     assert {record.method for record in more} == {'Weighted', 'ChannelSum'}
+
+
+def test_methods_side_by_side(checkout, folder, config, tmp_path, monkeypatch):
+    monkeypatch.setenv('PCDET_ROOT', str(checkout))
+    compare = load_tool('compare_methods')
+    command = [str(config), str(folder / 'second.pth'), '--device', DEVICE, '--target', 'score']
+    command += ['--classes', 'Car', '--out', str(tmp_path / 'methods.png')]
+    compare.main([*command, '--frames', '1', '0'])
+    assert (tmp_path / 'methods.png').stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="No frame '77': expected a name as '0"):
+        compare.main([*command, '--frames', '77'])
+
+
+def test_the_density_of_a_data_set(checkout, config, tmp_path, monkeypatch):
+    """The section that is written is one that a benchmark takes."""
+    monkeypatch.setenv('PCDET_ROOT', str(checkout))
+    out = tmp_path / 'fragment.yaml'
+    load_tool('fit_occam_density').main(
+        [str(config), '--frames', '1', '--at', '15', '--degree', '3', '--out', str(out)]
+    )
+    base = yaml.safe_load(config.read_text())
+    base['BENCHMARK']['METHODS'] = yaml.safe_load(out.read_text())['BENCHMARK']['METHODS']
+    (tmp_path / 'occam.yaml').write_text(yaml.safe_dump(base))
+    (method,) = benchmark_settings(tmp_path / 'occam.yaml', {'BENCHMARK.REFERENCE': None})[
+        'methods'
+    ].values()
+    assert len(EXPLAINERS.build(method).density) == 4
 
 
 @pytest.mark.parametrize(

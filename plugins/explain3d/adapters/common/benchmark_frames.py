@@ -130,6 +130,10 @@ class FrameBenchmark(ABC):
         """Returns the batch of one frame with its points moved."""
 
     @abstractmethod
+    def frame_name(self, index: int) -> str:
+        """Returns the name of a frame, without loading it where the data set can say."""
+
+    @abstractmethod
     def _frame(self, batch: Any) -> Frame:
         """Returns the frame of a batch of one."""
 

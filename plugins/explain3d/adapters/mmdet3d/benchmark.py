@@ -6,8 +6,10 @@ import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
@@ -83,6 +85,10 @@ class FrameBenchmark(common.FrameBenchmark):
         points = batch['inputs']['points'][0]
         return {**batch, 'inputs': {**batch['inputs'], 'points': [move(points)]}}
 
+    def frame_name(self, index: int) -> str:
+        """Returns the stem of a frame's point file."""
+        return Path(self.dataset.get_data_info(index)['lidar_points']['lidar_path']).stem
+
     @torch.no_grad()
     def _frame(self, batch: dict[str, Any]) -> Frame:
         data = self.model.data_preprocessor(batch, False)
@@ -111,6 +117,26 @@ def benchmark_settings(path: str | os.PathLike, options: Mapping[str, Any]) -> d
     config.merge_from_dict(dict(options))
     settings = config.get('benchmark') or {}
     return settings.to_dict() if hasattr(settings, 'to_dict') else dict(settings)
+
+
+def clouds(
+    path: str | os.PathLike, options: Mapping[str, Any], frames: int | None
+) -> list[np.ndarray]:
+    """Returns the (N, >= 3) points of each test frame as the detector gets them.
+
+    Args:
+        path: The configuration.
+        options: Entries to replace, by their dotted names.
+        frames: The first so many; None: all.
+    """
+    from mmdet3d.registry import DATASETS
+
+    config = Config.fromfile(path)
+    config.merge_from_dict(dict(options))
+    init_default_scope(config.get('default_scope', 'mmdet3d'))
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    count = min(len(dataset), frames or len(dataset))
+    return [dataset[i]['inputs']['points'].numpy() for i in range(count)]
 
 
 def options_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,15 @@ from ..common.benchmark_plan import BenchmarkPlan
 from ..common.benchmark_run import log_to_stderr, run_frames
 from ..common.data_facts import DataFacts
 from ..common.frames import Frame
-from ..common.spconv_compat import ensure_cpu_backward
 from .api import on_device
 from .black_box import PcdetBlackBox
 from .checkpoints import checked_checkpoints
-from .config import data_path, read_config, require_frames
-from .cpu import cpu_mode
 from .data_facts import annotation_digest, facts_of
+from .dataset import build_test_data, clouds, configuration, name_of, opened_host
 from .detector import backbone_of, head_of
-from .entries import set_entry
 from .frame_explainer import FrameExplainer
 from .frames import frames_of
-from .host import HostError, find_script, import_host, require_device
+from .host import HostError, find_script
 from .settings import PERTURBING, SECTION, ExplainerSettings, lowered, settings_of
 from .voxels import VoxelSettings
 
@@ -68,17 +64,10 @@ class FrameBenchmark(common.FrameBenchmark):
                 'which is no file. Random weights would be measured otherwise.'
             )
         config = configuration(plan.config, plan.options, self._tools)
+        host, dataset = build_test_data(config, self._tools)
         data = config['DATA_CONFIG']
-        data['DATA_PATH'] = data_path(data['DATA_PATH'], self._tools)
         self._data_config = {**data, 'DATA_PATH': os.path.realpath(data['DATA_PATH'])}
-        host = importlib.import_module('pcdet.config').EasyDict(config)
-        build_dataloader = importlib.import_module('pcdet.datasets').build_dataloader
         build_network = importlib.import_module('pcdet.models').build_network
-        dataset, _, _ = build_dataloader(
-            dataset_cfg=host.DATA_CONFIG, class_names=host.CLASS_NAMES, batch_size=1, dist=False,
-            workers=0, logger=_LOG, training=False,
-        )  # fmt: skip
-        require_frames(dataset, host.DATA_CONFIG)
         model = build_network(
             model_cfg=host.MODEL, num_class=len(host.CLASS_NAMES), dataset=dataset
         )
@@ -121,6 +110,10 @@ class FrameBenchmark(common.FrameBenchmark):
         (frame,) = frames_of(batch)
         return {**batch, **VoxelSettings.of(self.model).full_batch([move(frame.points)])}
 
+    def frame_name(self, index: int) -> str:
+        """Returns the name of a frame, read off the data set's info files where they tell it."""
+        return name_of(self.dataset, index)
+
     def _frame(self, batch: dict[str, Any]) -> Frame:
         return frames_of(batch)[0]
 
@@ -141,16 +134,8 @@ def opened(plan: BenchmarkPlan, folder: str | os.PathLike) -> Iterator[FrameBenc
     Raises:
         HostError: As ``host.find_script``, ``host.import_host`` and ``host.require_device``.
     """
-    require_device(plan.device)
-    script = find_script()
-    ensure_cpu_backward()
-    path = sys.path[:]
-    with ExitStack() as stack:
-        stack.callback(sys.path.__setitem__, slice(None), path)
-        if plan.device == 'cpu':
-            stack.enter_context(cpu_mode())
-        template = import_host(script, plan.device == 'cpu')
-        yield FrameBenchmark(plan, folder, template, script.parent)
+    with opened_host(plan.device) as (template, tools):
+        yield FrameBenchmark(plan, folder, template, tools)
 
 
 def run_share(
@@ -161,26 +146,6 @@ def run_share(
     torch.set_num_threads(threads)
     with opened(plan, folder) as benchmark:
         run_frames(benchmark, indices, rank)
-
-
-def configuration(
-    path: str | os.PathLike, options: Mapping[str, Any], tools: Path | None
-) -> dict[str, Any]:
-    """Returns a configuration with its bases, and with entries replaced by their dotted names.
-
-    Args:
-        path: The YAML file.
-        options: Values by name, see ``entries.set_entry``.
-        tools: OpenPCDet's ``tools`` folder.
-
-    Raises:
-        UnknownNameError: If an entry is unknown.
-        InputError: If the file or a base is not there, or a part of a name is no section.
-    """
-    config = read_config(path, tools)
-    for name, value in options.items():
-        set_entry(config, name, value)
-    return config
 
 
 def benchmark_settings(path: str | os.PathLike, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,4 +215,4 @@ def options_of(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-__all__ = ['FrameBenchmark', 'benchmark_settings', 'opened', 'options_of', 'run_share']
+__all__ = ['FrameBenchmark', 'benchmark_settings', 'clouds', 'opened', 'options_of', 'run_share']
