@@ -16,6 +16,7 @@ from mmdet3d.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from explain3d.adapters.checkpoint_reading import read_checkpoint
 from explain3d.core.errors import CheckpointMismatchError
 from explain3d.models.simplebev.authors_names import convert
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument('target', type=Path, help='file to write')
     args = parser.parse_args()
     init_default_scope('mmdet3d')
-    checkpoint = torch.load(args.source, map_location='cpu', weights_only=True)
+    checkpoint = read_checkpoint(args.source)
     if 'model_state_dict' not in checkpoint:
         raise CheckpointMismatchError(
             f"{args.source}: expected a checkpoint of SimpleBEV's authors with "

@@ -19,6 +19,7 @@ from export_checkpoint import shrink
 from mmengine.config import Config
 from mmengine.runner import Runner, set_random_seed
 
+from explain3d.adapters.checkpoint_reading import read_checkpoint
 from explain3d.adapters.mmdet3d.batch_statistics import refresh_batch_statistics
 
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--epochs', type=int, default=3, help='default: %(default)s')
     args = parser.parse_args(argv)
     model, loader = build(Config.fromfile(args.config))
-    found = torch.load(args.checkpoint, map_location='cpu', weights_only=True)
+    found = read_checkpoint(args.checkpoint)
     model.load_state_dict(found['state_dict'])
     set_random_seed(0)
     refresh_batch_statistics(model, loader, args.epochs)

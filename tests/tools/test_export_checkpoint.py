@@ -1,9 +1,11 @@
 """Shipped checkpoints hold the weights of training, rounded to float16, and nothing else."""
 
 import importlib.util
+import os
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -72,3 +74,32 @@ def test_average_refuses_another_model_and_other_shares(tool, state):
         tool.average(state, other, 0.5)
     with pytest.raises(ValueError, match=r'in \[0, 1\], received 1\.5'):
         tool.average(state, state, 1.5)
+
+
+class _Payload:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_code_of_the_source_runs_only_if_it_is_trusted(tool, state, tmp_path, monkeypatch):
+    made, source = tmp_path / 'made', str(tmp_path / 'c.pth')
+    meta = {'iter': 3, 'dataset_meta': {'classes': ('Car',)}, 'seed': np.int64(1)}
+
+    def export(*options):
+        monkeypatch.setattr('sys.argv', ['tool', source, str(tmp_path / 'out.pth'), *options])
+        tool.main()
+        return torch.load(tmp_path / 'out.pth', weights_only=True)
+
+    torch.save({'state_dict': state, 'meta': meta}, source)
+    assert export()['meta']['dataset_meta'] == {'classes': ['Car']}
+    (tmp_path / 'out.pth').unlink()
+    torch.save({'state_dict': state, 'meta': {**meta, 'more': _Payload(str(made))}}, source)
+    with pytest.raises(SystemExit, match='mkdir.*--trust'):
+        export()
+    assert not made.exists()
+    assert not (tmp_path / 'out.pth').exists()
+    assert set(export('--trust')['state_dict']) == set(state)
+    assert made.exists()

@@ -20,6 +20,7 @@ _CHOICES = {
     'group_norm': _NORM,
     'product': ('gate', 'first', 'second', 'symmetric'),
     'module': ('decompose', 'constant'),
+    'exports': ('refuse', 'warn', 'allow'),
 }
 
 
@@ -47,6 +48,10 @@ class Rules:
             'first'; 'second'; 'symmetric', half of the product by either.
         module: 'decompose', or 'constant': everything that the module gives belongs to the bias.
             Only useful in ``per_module``.
+        exports: What happens where decomposed values leave torch (``numpy()``, ``tolist()``,
+            DLPack) and lose their components: 'refuse', 'warn' once for a line of code, or 'allow'.
+            Single numbers (``item()``) are warned of, and follow this rule where they come back as
+            anything but a factor. See ``Decomposition.exports``.
         per_module: Overrides by the module's path, a pattern as in ``fnmatch``; later ones win:
             ``{'decoder.*': dict(instance_norm='identity')}``.
 
@@ -62,6 +67,7 @@ class Rules:
     group_norm: str = 'ratio'
     product: str = 'gate'
     module: str = 'decompose'
+    exports: str = 'refuse'
     per_module: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,5 +1,7 @@
 """Measuring a run's explanations whatever the host: files, repeats, frames that failed."""
 
+import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from explain3d.adapters.common.measuring import (
     scalars_of,
     write_tables,
 )
-from explain3d.core.errors import InputError
+from explain3d.core.errors import InputError, ResultFileError
 from explain3d.metrics.saliency_table import load_records, table_of
 from tests.helpers.toy_explanation import toy_explanation
 
@@ -77,6 +79,54 @@ def test_a_damaged_file_is_measured_again(explanation, tmp_path):
     folder.path(explanation).write_text('{"records": 3}')
     assert folder.records(explanation) == first
     assert load_records(folder.path(explanation)) == first
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(frame=3),
+        dict(category=None),
+        dict(object=-1),
+        dict(points=2.5),
+        dict(score='0.5'),
+        dict(distance=float('inf')),
+        dict(figures={'pg': 'a'}),
+        dict(figures=[1]),
+        dict(curves={'deletion': [True]}),
+        dict(protocol=-1),
+        dict(protocol=1),
+        dict(more=1),
+    ],
+)
+def test_records_that_do_not_fit_are_refused(explanation, tmp_path, change, caplog):
+    folder = RecordFolder(ExplanationMeasure(['pg']), tmp_path)
+    first = folder.records(explanation)
+    path = folder.path(explanation)
+    content = json.loads(path.read_text())
+    content['records'][0] |= change
+    for checked in (True, False):  # Changed by accident, and without a checksum.
+        if not checked:
+            del content['checksum']
+        path.write_text(json.dumps(content))
+        with pytest.raises(ResultFileError, match='has no records of a benchmark'):
+            load_records(path)
+        assert folder.records(explanation) == first
+    assert caplog.text.count('It is measured again') == 2
+
+
+def test_a_folder_is_no_file_of_records(explanation, tmp_path):
+    folder = RecordFolder(ExplanationMeasure(['pg']), tmp_path)
+    folder.path(explanation).mkdir()
+    with pytest.raises(ResultFileError, match='is a folder: expected a file of records'):
+        folder.records(explanation)
+
+
+def test_what_killed_runs_leave_is_removed(tmp_path):
+    left = tmp_path / '.explain3d-elsewhere-77-0123abcd.tmp'
+    left.write_bytes(b'x')
+    os.utime(left, (0, 0))
+    RecordFolder(ExplanationMeasure(['pg']), tmp_path)
+    assert not left.exists()
 
 
 def test_repeated_frames_count_once_and_tables_are_written(explanation, tmp_path):

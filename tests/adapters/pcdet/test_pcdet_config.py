@@ -135,6 +135,27 @@ def test_unknown_keys_and_values_of_the_wrong_kind():
         settings_of({'EXPLAINER': {'SELECT': 0.3}})
 
 
+@pytest.mark.parametrize(
+    ('section', 'error', 'message'),
+    [
+        ({'METHOD': 'FAM'}, UnknownNameError, "Unknown explainer 'FAM'"),
+        ({'ARGS': {'LAYR': 'stride4'}}, UnknownNameError, 'layr'),
+        ({'TARGETS': ['scor']}, UnknownNameError, 'scor'),
+        ({'SELECT': {'TOPN': 3}}, UnknownNameError, "Unknown argument 'topn' of the selection"),
+        ({'OUTPUTS': {'DIRECTORY': 'x'}}, UnknownNameError, "'directory' of OUTPUTS.*'dir'"),
+        ({'HEAD': 'CentreHead'}, UnknownNameError, "HEAD.*'CenterHead'"),
+        ({'THROUGH_PROPOSALS': 'yes'}, InputError, "THROUGH_PROPOSALS.*'yes'"),
+        ({'RESUME': 'no'}, InputError, "resume.*'no'"),
+        ({'CHECK_CHECKPOINT': 1}, InputError, 'check_checkpoint.* 1'),
+        ({'ON_ERROR': 'ignore'}, UnknownNameError, "on_error.*'ignore'|'ignore'.*'raise', 'skip'"),
+        ({'INTERVAL': 0}, InputError, 'interval >= 1.*received 0'),
+    ],
+)
+def test_every_key_is_checked_before_a_detector_is_built(section, error, message):
+    with pytest.raises(error, match=message):
+        settings_of({'EXPLAINER': section})
+
+
 SHIPPED = sorted((Path(__file__).parents[3] / 'configs' / 'pcdet').glob('ffam_*.yaml'))
 
 

@@ -12,7 +12,7 @@ from explain3d.adapters.pcdet.lmd import ShareDecomposer, sensor_report, sensor_
 from explain3d.adapters.pcdet.lmd.blanks import without
 from explain3d.adapters.pcdet.lmd.proposals import seeds_of
 from explain3d.core.errors import InputError, NotApplicableError, UnknownNameError
-from explain3d.core.results import ResultStore
+from explain3d.core.results import ResultStore, SettingsMismatchError
 from explain3d.lmd import Decomposition
 from explain3d.lmd.tags import FrameTags, write_tags
 from tests.helpers import toy_fusion as toy
@@ -328,3 +328,39 @@ def test_a_report_over_a_data_set_goes_on_where_it_stopped(tmp_path, monkeypatch
     write_tags(tmp_path / 'tags.json', {'elsewhere': FrameTags()})
     with pytest.raises(InputError, match="such as 'elsewhere'"):
         sensor_report(model, items, 'branches', **options)
+
+
+def test_a_stored_frame_is_of_its_inputs_and_has_todays_class_names(tmp_path, monkeypatch):
+    model, options = build(), dict(out_dir=tmp_path, blank=(), score_thr=0.01)
+    done, decompose = [], ShareDecomposer.decompose
+
+    def counting(self, batch):
+        done.append('-' if batch['frame_id'] is None else str(batch['frame_id'][0]))
+        return decompose(self, batch)
+
+    def stored():
+        return list(ResultStore(tmp_path / 'frames'))
+
+    monkeypatch.setattr(ShareDecomposer, 'decompose', counting)
+    sensor_report(model, [dict(index=0), dict(index=1)], **options)
+    assert done == ['f0', 'f1']
+    model.class_names = ('van', *model.class_names[1:])
+    sensor_report(model, [dict(index=0), dict(index=1)], **options)
+    assert done == ['f0', 'f1']
+    assert {found.detections.class_names for found in stored()} == {model.class_names}
+    collate = model.dataset.collate_batch
+
+    def all_called_f0(items):
+        return {**collate(items), 'frame_id': np.array(['f0'])}
+
+    model.dataset.collate_batch = all_called_f0
+    sensor_report(model, [dict(index=2)], **options)  # Other inputs under a known name.
+    assert done == ['f0', 'f1', 'f0']
+    with pytest.raises(InputError, match="Two frames are called 'f0'.*frame_id of its own"):
+        sensor_report(model, [dict(index=2), dict(index=1)], **options)
+    model.dataset.collate_batch = lambda items: {**collate(items), 'frame_id': None}
+    sensor_report(model, [dict(index=0), dict(index=1)], **{**options, 'out_dir': tmp_path / 'b'})
+    names = [found.frame_id for found in ResultStore(tmp_path / 'b/frames')]
+    assert names == ['frame_000000', 'frame_000001']
+    with pytest.raises(SettingsMismatchError, match='belongs to another run.*score_thr'):
+        sensor_report(model, [dict(index=0)], **{**options, 'score_thr': 0.5})

@@ -41,6 +41,8 @@ class BenchmarkPlan:
         batch_size: Clouds that go through the detector at a time.
         reference: Method that the others are compared with; None: the first.
         options: Entries of the configuration to replace, by their dotted names.
+        tracing: How the detector is traced: of OpenPCDet ``head`` and ``through_proposals``, as in
+            its ``FrameExplainer``; MMDetection3D has no such arguments.
 
     Raises:
         InputError: If there is no method or frame to run, or a value is of the wrong kind or out of
@@ -61,6 +63,7 @@ class BenchmarkPlan:
     batch_size: int = 4
     reference: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    tracing: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -105,6 +108,7 @@ class BenchmarkPlan:
         require_whole('batch_size', self.batch_size, least=None)
         require_text('reference', self.reference, next(iter(methods), 'FFAM'))
         require_dict('options', self.options, "{'test_dataloader.batch_size': 1}")
+        require_dict('tracing', self.tracing, "{'head': 'CenterHead'}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], **given: Any) -> BenchmarkPlan:

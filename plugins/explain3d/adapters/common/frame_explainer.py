@@ -20,6 +20,7 @@ from ...core.structures import Detections, Explanation, Maps, Trace
 from ...core.targets import Target, TargetSpec, parse_targets
 from ...core.transfer import to_cpu
 from ...methods import EXPLAINERS, Explainer
+from .data_facts import UNKNOWN, DataFacts
 from .first_pass import FirstPass, Recordings, recordings
 from .frames import Frame
 from .shared_gradients import sharing
@@ -36,6 +37,8 @@ class FrameExplainer(ABC):
         targets: What of a detection to explain, see ``core.targets.parse_targets``.
         select: Arguments of ``core.selection.Selection``, or one.
         class_names: Names of the classes.
+        facts: What the data set says of its frames. Without one annotated object in it, the
+            annotation of its frames is not known, rather than empty.
 
     Attributes:
         tracers: Made by the subclass, one for each of the explainer's layers.
@@ -46,6 +49,7 @@ class FrameExplainer(ABC):
         UnknownNameError: If the method, a target, the layer, an argument of the selection or a
             class in it is unknown.
         NotApplicableError: If the detector cannot be explained.
+        InputError: If the selection needs annotations, and the data set has none.
     """
 
     #: Packages whose versions a result names, beside those that every result depends on.
@@ -58,11 +62,14 @@ class FrameExplainer(ABC):
         targets: TargetSpec | Sequence[TargetSpec] = 'all',
         select: Selection | Mapping[str, Any] | None = None,
         class_names: Sequence[str] = (),
+        facts: DataFacts = UNKNOWN,
     ) -> None:
-        self.model = model
+        self.model, self.facts = model, facts
         self.explainer, self.targets, self.selection = checked_explaining(
             explainer, targets, select
         )
+        if self.selection.matched is not None:
+            facts.require_annotation(f'select with matched={self.selection.matched!r}')
         self.class_names = tuple(class_names)
         if self.class_names:
             self.selection.check_classes(self.class_names)
@@ -74,6 +81,11 @@ class FrameExplainer(ABC):
     @abstractmethod
     def _make_tracer(self, layer: str) -> Any:
         """Returns what traces frames at that layer."""
+
+    @property
+    @abstractmethod
+    def point_range(self) -> tuple[float, ...]:
+        """Where the detector looks: lower x, y, z and upper x, y, z, metres."""
 
     def recording(self) -> AbstractContextManager[Recordings | None]:
         """Around the host's own pass: takes notes of it, if they spare its frames a second one."""
@@ -124,6 +136,8 @@ class FrameExplainer(ABC):
         self, frame: Frame, predictions: Detections, truth: Detections | None
     ) -> Explanation:
         """Returns an explanation without maps of the predictions that are to be explained."""
+        if self.facts.annotated is False:
+            truth = None
         truth = truth if truth is None else truth.to(predictions.boxes.device)
         index = self.selection.select(predictions, truth)
         return self._without_maps(frame, predictions[index], truth, index)

@@ -15,26 +15,41 @@ from ..common.checkpoints import mismatch
 from .detector import unwrap
 
 
-def check_checkpoint(runner: Any) -> None:
+def check_checkpoint(runner: Any) -> tuple[str, ...]:
     """Refuses a run whose checkpoint leaves parameters at their random values.
 
     Args:
         runner: A runner that has loaded its checkpoint. Without one there is a warning.
+
+    Returns:
+        The names of the classes that the checkpoint was trained for, by label; empty where it
+        does not say.
 
     Raises:
         CheckpointMismatchError: If parameters are missing from it, or have other shapes.
     """
     path = runner._load_from
     if path is None and runner._resume:  # The latest one of the work folder, of this very run.
-        return
+        return ()
     if path is None:
         runner.logger.warning(
             'No checkpoint is loaded: the weights are those the model was built with, and '
             'explanations of random weights mean nothing. Give a checkpoint, or set load_from.'
         )
-        return
+        return ()
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     compare(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), str(path))
+    return classes_in(checkpoint)
+
+
+def classes_in(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the classes that a checkpoint's meta information holds, by label."""
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    data = meta.get('dataset_meta')
+    data = data if isinstance(data, Mapping) else {}
+    names = data.get('classes') or data.get('CLASSES') or meta.get('CLASSES') or ()
+    return tuple(map(str, names)) if isinstance(names, (list, tuple)) else ()
 
 
 class CheckpointWatch:
