@@ -141,6 +141,11 @@ def write(folder, text):
     torch.save(dict(state_dict=tiny.half(model), meta={}), folder / 'weights.pth')
     base.write_text(f'{base.read_text()}load_from = {str(folder / "weights.pth")!r}\n')
     text = re.sub(r'^_base_ = .*$', '', text, flags=re.MULTILINE)
+    imported = re.search(r'from \.(\w+) import \*', text)
+    if imported:  # A configuration that imports what it names, its base too.
+        base.rename(folder / f'{imported[1]}.py')
+        (folder / 'config.py').write_text(text)
+        return folder / 'config.py'
     if not re.search(r'^(custom_hooks|model) = ', text, re.MULTILINE):
         text += "custom_hooks = [dict(type='explain3d.ExplainerHook', explainer='RandomMap')]\n"
     (folder / 'config.py').write_text(f"_base_ = ['base.py']\n{text}")

@@ -1,5 +1,6 @@
 """The YAML of README and docs is run through OpenPCDet's test script."""
 
+import logging
 import pickle
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import yaml
 from pcdet_runs import run, write
 
-from explain3d.adapters.pcdet.config import _merged
+from explain3d.adapters.pcdet.config import _merged, read_config
 from explain3d.metrics.saliency_table import load_records
-from tests.helpers.snippets import parameters
+from tests.helpers.snippets import all_snippets, parameters
 
 
 def _content(snippet):
@@ -73,3 +74,29 @@ def test_yaml_runs(snippets, checkout, folder, one_object):
         assert records
         assert all(set(explainer['METRICS']) <= record.figures.keys() for record in records)
         assert any('objects:' in line for line in metrics)
+
+
+def _programs(page, word):
+    return [x.text for x in all_snippets('program') if x.page == page and word in x.text]
+
+
+def test_programs_of_the_page_run(pcdet_host, folder, one_object):
+    """docs/openpcdet.md: a frame is explained from Python, in the CPU mode."""
+    from pcdet.config import EasyDict
+    from pcdet.datasets import build_dataloader
+    from pcdet.models import build_network
+
+    cfg = EasyDict(read_config(write(folder / 'python.yaml', one_object)))
+    dataset, _, _ = build_dataloader(
+        dataset_cfg=cfg.DATA_CONFIG, class_names=cfg.CLASS_NAMES, batch_size=1, dist=False,
+        workers=0, logger=None, training=False,
+    )  # fmt: skip
+    model = build_network(model_cfg=cfg.MODEL, num_class=3, dataset=dataset)
+    model.load_params_from_file(str(folder / 'second.pth'), logging.getLogger('pcdet'), True)
+    (explain,) = _programs('docs/openpcdet.md', 'import explain\n')
+    (cpu,) = _programs('docs/openpcdet.md', 'cpu_mode')
+    names = dict(model=model, dataset=dataset)
+    exec(explain, names)
+    exec(cpu, names)
+    assert names['explanation'].saliency.shape[1] == len(names['explanation'].points)
+    assert len(names['explanation'].detections)
