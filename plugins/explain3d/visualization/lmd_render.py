@@ -15,6 +15,7 @@ from ..core.results_store import file_stem
 from ..lmd.frame import FrameDecomposition
 from .lmd import decomposition_maps, decomposition_sheet
 from .lmd_layers import gradcam_maps, layer_maps, layer_shares
+from .options import check_options
 from .style import Style, join_title, save_figure
 
 LMD_KINDS = ('sheet', 'sigmoid', 'signed', 'shares', 'layers', 'gradcam')
@@ -65,10 +66,12 @@ def render_decomposition(
         The files that were written, in the order of ``kinds``.
 
     Raises:
-        UnknownNameError: If a kind or the output is not known.
+        UnknownNameError: If a kind, the style, the suffix or the output is not known.
+        InputError: If another option is of the wrong kind or out of its range.
         ResultFileError: If a file cannot be written.
     """
     check_kinds(kinds)
+    check_options(dict(output=output, style=style, suffix=suffix, dpi=dpi))
     stem = file_stem(frame.frame_id)
     paths = []
     for kind, draw in _figures(frame, kinds, images, output, style):

@@ -14,6 +14,7 @@ from ..core.errors import UnknownNameError
 from ..core.results_store import file_stem
 from ..core.structures import Explanation
 from .bev import bev
+from .options import check_options
 from .panels import attribute_panel, concept_panel, global_view
 from .perspective import object_view
 from .scene import Scene, target_of
@@ -58,7 +59,8 @@ def render_frame(
         The files that were written, in the order of ``kinds``.
 
     Raises:
-        UnknownNameError: If a kind or the target is not known.
+        UnknownNameError: If a kind, the style, the suffix or the target is not known.
+        InputError: If another option is of the wrong kind or out of its range.
         ResultFileError: If a file cannot be written.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -66,6 +68,7 @@ def render_frame(
         raise UnknownNameError(
             f'Unknown kinds of pictures {unknown}: expected some of {list(KINDS)}.'
         )
+    check_options(dict(target=target, max_objects=max_objects, style=style, suffix=suffix, dpi=dpi))
     if target is not None:
         target_of(explanation, target)
     stem = file_stem(explanation.frame_id)

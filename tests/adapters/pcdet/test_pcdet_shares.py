@@ -1,5 +1,7 @@
 """Which sensor made which part of a box, with the interfaces of OpenPCDet's BevFusion."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -325,6 +327,14 @@ def test_a_report_over_a_data_set_goes_on_where_it_stopped(tmp_path, monkeypatch
     monkeypatch.setattr(ShareDecomposer, 'decompose', counting)
     assert sensor_report(model, items, 'branches', **options).groups[0].boxes > everything.boxes
     assert done == ['f2']
+    page = (Path(__file__).parents[3] / 'docs/sensor_shares.md').read_text('utf-8')
+    (example,) = re.findall(r'```python\n(from explain3d.adapters.pcdet .*?)```', page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = dict(model=model, dataset=items[:1])
+    example = example.replace('score_thr=0.2', 'score_thr=0.01')  # Its weights are random.
+    exec(example.replace('out_dir=', 'score_thr=0.01, out_dir='), names)
+    assert names['table'].groups[0].boxes == len(names['frame'].parts) > 0
+    assert (tmp_path / 'work_dirs/sensors/report.md').exists()
     write_tags(tmp_path / 'tags.json', {'elsewhere': FrameTags()})
     with pytest.raises(InputError, match="such as 'elsewhere'"):
         sensor_report(model, items, 'branches', **options)

@@ -89,7 +89,7 @@ class ExplainerSettings:
         require_choice('HEAD', self.head, HEADS, optional=True)
         require_flag('THROUGH_PROPOSALS', self.through_proposals)
         require_names('METRICS', self.metrics, 'deletion', optional=False)
-        self.measure()
+        ExplanationMeasure(self.metrics, self.protocol)
 
     @property
     def explainer(self) -> dict[str, Any]:
