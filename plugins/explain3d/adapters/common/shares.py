@@ -17,7 +17,8 @@ from ...core.structures import Detections
 from ...lmd import Decomposition, Rules, Seed
 from ...lmd.detections import Effect, SensorShares
 from ...lmd.nested import tensors
-from .frame_explainer import package_versions, weights_digest
+from .frame_explainer import package_versions
+from .weights import weights_digest
 
 
 class ShareReader(ABC):

@@ -18,7 +18,7 @@ from ...core.errors import InputError
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan
-from ..common.benchmark_run import log_to_stderr, run_frames
+from ..common.benchmark_run import log_to_stderr, on_own_device, run_frames
 from ..common.frames import Frame
 from ..common.spconv_compat import ensure_cpu_backward
 from .api import on_device
@@ -141,6 +141,7 @@ def run_share(
     """Runs some frames: what one process does; as in ``adapters.mmdet3d.benchmark``."""
     log_to_stderr()
     torch.set_num_threads(threads)
+    plan = on_own_device(plan, rank)
     with opened(plan, folder) as benchmark:
         run_frames(benchmark, indices, rank)
 

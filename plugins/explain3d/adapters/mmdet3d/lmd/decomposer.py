@@ -16,7 +16,8 @@ from ....lmd.components import Components
 from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.gradcam import WHOLE, class_activation_map, layer_gradients, modality_gradcams
 from ....lmd.shares import energy, mean_parts, shares
-from ...common.frame_explainer import package_versions, weights_digest
+from ...common.frame_explainer import package_versions
+from ...common.weights import weights_digest
 from ..frame_explainer import PACKAGES
 from .batch import BatchFrame, copied, frames_of
 from .proposals import proposed_seeds
