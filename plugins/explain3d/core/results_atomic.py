@@ -102,6 +102,59 @@ def _beside(path: str | os.PathLike, what: str) -> Iterator[Path]:
         raise failure from error
 
 
+def create(path: str | os.PathLike, what: str, content: bytes) -> bool:
+    """Makes a file with its content at once, unless there is one; of several processes one does.
+
+    Args:
+        path: Its name, in a folder that exists.
+        what: What is being written, for messages.
+        content: What is in it.
+
+    Returns:
+        Whether this call made it. False also on file systems without hard links, where the one
+        that comes last of several at the same moment makes it: what is there has to be read.
+
+    Raises:
+        ResultFileError: If the system refuses.
+    """
+    path = Path(path)
+    temporary = path.parent / _temporary_name()
+    try:
+        with open(temporary, 'xb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            if not path.exists():
+                os.replace(temporary, path)
+            return False
+        return True
+    except OSError as error:
+        raise ResultFileError(
+            f'Could not write {what} to {path}: {error.strerror or error}. Expected a writable '
+            'folder with free space: make room or choose another folder.'
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def owner() -> tuple[str, int]:
+    """Returns host and number of this process."""
+    return _host(), os.getpid()
+
+
+def is_running(host: object, process: object) -> bool | None:
+    """Whether another process runs; None if that cannot be told, as it is on another host."""
+    if host != _host():
+        return None
+    return isinstance(process, int) and process != os.getpid() and _is_alive(process)
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes the new name itself durable; some file systems cannot, which loses nothing else."""
     with contextlib.suppress(OSError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class Selection:
             match none (``explain3d.core.matching.match``). Thresholds in its place, as for
             ``iou_thr``, keep those that match with them.
         iou_thr: The thresholds for 'tp' and 'fp': a number, or one for each class by name; None
-            for car 0.7, pedestrian and cyclist 0.5.
+            for car and vehicle 0.7, pedestrian and cyclist 0.5.
         iou: The overlap by which ``matched`` compares, '3d' or 'bev'.
         top_n: At most so many are kept: those of the highest scores.
         seed: If given, the ``top_n`` are drawn at random, each detection alike, instead: a sample
@@ -138,3 +139,16 @@ class Selection:
             )
         matches = match(detections, ground_truth, self._limits, self.iou)
         return matches.false_positives if self.matched == 'fp' else matches.true_positives
+
+
+def with_thresholds(select: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a selection that tells true from false positives as the metrics do.
+
+    Args:
+        select: Arguments of ``Selection``; what it says of thresholds wins.
+        protocol: Arguments of ``metrics.protocol.Protocol``.
+    """
+    if select.get('matched') not in ('tp', 'fp'):
+        return dict(select)
+    found = {key: protocol[key] for key in ('iou_thr', 'iou') if protocol.get(key) is not None}
+    return {**found, **select}

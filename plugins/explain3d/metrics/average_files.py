@@ -57,6 +57,14 @@ def write_tables(
     return text
 
 
+def averaged_in(folder: str | os.PathLike) -> dict[str, object] | None:
+    """Returns what made the maps whose tables are in a folder, None if there are none."""
+    try:
+        return json.loads((Path(folder) / 'table.json').read_bytes())['explained']
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def write_arrays(collection: MapCollection, folder: str | os.PathLike) -> list[Path]:
     """Writes the average maps of each class as ``{class}.npz``; see ``save_averages``.
 

@@ -78,7 +78,8 @@ class AverageProtocol:
         scale: ``'frame'``: each map is scaled to [0, 1] over its frame first, as for the other
             metrics; ``'none'``: it is taken as it is.
         iou_thr: IoU that a detection has to exceed with an annotated object of its class to be a
-            true positive, by class, or one for all; None: car 0.7, pedestrian and cyclist 0.5.
+            true positive, by class, or one for all; None: car and vehicle 0.7, pedestrian and
+            cyclist 0.5.
         iou: The overlap of that match, '3d' or 'bev'.
         coarse: Two maps are compared in cells so many times as long, wide and high as those that
             are drawn: few false positives have points in the same small cell.

@@ -29,7 +29,8 @@ class Protocol:
             centre of the object is below this many diagonals of its footprint.
         score_thr: Candidates with a score above this count in a step.
         iou_thr: IoU that a detection has to exceed to be the subject of a measurement, by class
-            (letter case ignored), or one for all; None: car 0.7, pedestrian and cyclist 0.5.
+            (letter case ignored), or one for all; None: car and vehicle 0.7, pedestrian and cyclist
+            0.5.
         iou: The overlap of that match, '3d' or 'bev'. A step's score is always the 3D IoU.
         vea_thresholds: Saliency above which a point counts as marked.
         seed: Of the permutation that decides between equally salient points.

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ...core.checks import require_dict, require_names, require_text, require_whole, suggestion
+from ...core.devices import default_device
 from ...core.errors import InputError, UnknownNameError
 from ...core.results_settings import plain
 from ...core.targets import parse_targets
@@ -37,10 +38,13 @@ class BenchmarkPlan:
             object cannot be measured: unless it says otherwise, only those that match one by the
             protocol are explained.
         frames: Number of frames, the first of the test set; None: all.
-        device: Where the detector runs.
+        device: Where the detector runs; by default GPUs where there are any. Of several processes
+            each has its own GPU if it is ``'cuda'``.
         batch_size: Clouds that go through the detector at a time.
         reference: Method that the others are compared with; None: the first.
         options: Entries of the configuration to replace, by their dotted names.
+        tracing: How the detector is traced: of OpenPCDet ``head`` and ``through_proposals``, as in
+            its ``FrameExplainer``; MMDetection3D has no such arguments.
 
     Raises:
         InputError: If there is no method or frame to run, or a value is of the wrong kind or out of
@@ -57,10 +61,11 @@ class BenchmarkPlan:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     select: Mapping[str, Any] = field(default_factory=lambda: dict(score_thr=0.3))
     frames: int | None = None
-    device: str = 'cpu'
+    device: str = field(default_factory=default_device)
     batch_size: int = 4
     reference: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    tracing: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -105,6 +110,7 @@ class BenchmarkPlan:
         require_whole('batch_size', self.batch_size, least=None)
         require_text('reference', self.reference, next(iter(methods), 'FFAM'))
         require_dict('options', self.options, "{'test_dataloader.batch_size': 1}")
+        require_dict('tracing', self.tracing, "{'head': 'CenterHead'}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], **given: Any) -> BenchmarkPlan:

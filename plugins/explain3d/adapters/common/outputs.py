@@ -20,6 +20,8 @@ from ...core.errors import UnknownNameError
 
 #: What may happen when a frame cannot be explained.
 ON_ERROR = ('raise', 'skip')
+#: Arguments of recorders that the hosts' adapters give.
+_HOSTS = ('data', 'remedy')
 
 
 def check_run(
@@ -64,6 +66,7 @@ def checked_outputs(
         UnknownNameError: If a key, a kind of picture, a style or the target of pictures is unknown.
     """
     outputs = require_dict(name, outputs, "dict(dir='work_dirs/explanations', pictures=['sheet'])")
+    given = (*given, *_HOSTS)
     require_known(name, outputs, [key for key in _parameters(recorder) if key not in given])
     require_text('dir', outputs.get('dir'), 'work_dirs/explanations')
     for key in ('save', 'background'):

@@ -26,7 +26,8 @@ from ...lmd.decomposition import MODES
 from ...lmd.detections import Effect, SensorShares
 from ...lmd.nested import tensors
 from ...lmd.seeds import declared_seeds
-from .frame_explainer import package_versions, weights_digest
+from .frame_explainer import package_versions
+from .weights import weights_digest
 
 
 class ShareReader(ABC):
@@ -87,7 +88,10 @@ class ShareReader(ABC):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What decides a result, as plain data; a digest stands for the weights."""
+        """What decides a result, as plain data; a digest stands for the weights.
+
+        Names of classes decide nothing: a result has them beside its detections.
+        """
         return {
             'method': 'LMD of detections',
             'seeds': [asdict(seed) for seed in self.seeds],
@@ -97,7 +101,6 @@ class ShareReader(ABC):
             **self._own_settings(),
             'score_thr': self.score_thr,
             'overlap': self.overlap,
-            'class_names': list(self.class_names),
             'model': weights_digest(self.model),
         }
 

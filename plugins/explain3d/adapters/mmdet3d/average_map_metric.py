@@ -9,9 +9,10 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from explain3d.adapters.common.data_facts import UNKNOWN
 from explain3d.core.checks import require_flag, require_text
 from explain3d.core.errors import InputError
-from explain3d.metrics.average_files import write_arrays, write_tables
+from explain3d.metrics.average_files import averaged_in, write_arrays, write_tables
 from explain3d.metrics.average_maps import MapCollection
 from explain3d.metrics.average_protocol import AverageProtocol
 from explain3d.metrics.average_report import markdown
@@ -95,6 +96,10 @@ class AverageMapMetric(BaseMetric):
             logger.warning('No frame was explained: there is nothing to average.')
             return {'detections': 0}
         collection = MapCollection(shares, self.protocol)
+        if not collection.objects:
+            logger.warning(
+                f'There is {UNKNOWN.no_annotation()} True and false positives cannot be told apart.'
+            )
         found = figures(collection)
         logger.info(markdown(collection, found))
         if self.dir is not None:
@@ -103,6 +108,10 @@ class AverageMapMetric(BaseMetric):
         return scalars([figure for figure in found if figure.target in ('', *first)])
 
     def _write(self, collection: MapCollection, found: Sequence[Figure]) -> None:
+        if averaged_in(self.dir) not in (None, collection.explained):
+            MMLogger.get_current_instance().warning(
+                f'{self.dir} holds the averages of another run: they are replaced.'
+            )
         write_arrays(collection, self.dir)
         write_tables(collection, self.dir, found)
         if self.pictures:

@@ -12,12 +12,14 @@ from torch import nn
 from ...core.checks import require_dict, require_names, require_text
 from ...core.targets import TargetSpec
 from ...registry import MODELS
+from ..common.data_facts import UNKNOWN
 from ..common.frame_explainer import checked_explaining
 from ..common.outputs import check_run, checked_outputs
 from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import CheckpointWatch
 from .frame_explainer import FrameExplainer
+from .frames import REMEDY
 
 #: Arguments of the recorder that have a setting of their own.
 _GIVEN = ('settings', 'resume', 'logger')
@@ -85,7 +87,8 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
             watch.check()
         frames = FrameExplainer(model, *settings, class_names, frame_id)
         logger = MMLogger.get_current_instance()
-        outputs_ = {'background': False, 'logger': logger, **outputs}
+        frames.names = UNKNOWN.frame_names(REMEDY, logger)
+        outputs_ = {'background': False, 'logger': logger, 'remedy': REMEDY, **outputs}
         return frames, Recorder(frames.settings, resume=resume, **outputs_)
 
     Attachment(attachable(model), start, on_error, once=False).attach()

@@ -11,13 +11,15 @@ from mmengine.logging import MMLogger
 from ...core.checks import require_text
 from ...core.targets import TargetSpec
 from ...registry import HOOKS
+from ..common.data_facts import UNKNOWN
 from ..common.frame_explainer import checked_explaining
 from ..common.outputs import check_run, checked_outputs
 from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import check_checkpoint
 from .frame_explainer import FrameExplainer
-from .run_hook import TestRunHook, sum_counts
+from .frames import REMEDY
+from .run_hook import TestRunHook, facts_of_run, sum_counts
 
 
 @HOOKS.register_module()
@@ -51,7 +53,10 @@ class ExplainerHook(TestRunHook):
     Raises (from ``before_test_epoch``, before the first frame):
         UnknownNameError: If the layer or a class of the selection is unknown.
         CheckpointMismatchError: If the checkpoint is another model's.
-        ResultFileError: If the folder cannot be written to.
+        InputError: If the checkpoint, the head and the data set do not have the same classes in
+            the same order, or ``matched`` is set and the data set has no annotation.
+        ResultFileError: If the folder cannot be written to; ``SettingsMismatchError`` if it
+            belongs to another run.
         TypeError: If the detector cannot be explained (MMEngine turns ``NotApplicableError`` of a
             hook into its parent class; the message is the same).
 
@@ -85,16 +90,20 @@ class ExplainerHook(TestRunHook):
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
         self._let_go()  # A run that was interrupted between two frames told nobody.
-        if self.check_checkpoint:
-            check_checkpoint(runner)
+        trained = check_checkpoint(runner) if self.check_checkpoint else ()
+        logger = MMLogger.get_current_instance()
+        facts = facts_of_run(runner, self.frame_id, trained)
+        facts.warn(logger)
         frames = FrameExplainer(
             attachable(runner.model),
             self.explainer,
             self.targets,
             self.select,
-            _class_names(runner),
+            facts.classes,
             self.frame_id,
+            facts,
         )
+        frames.names = facts.frame_names(REMEDY, logger)
         outputs = dict(self.outputs)
         if outputs.get('dir') is None:
             outputs['dir'] = os.path.join(runner.work_dir, 'explanations')
@@ -102,11 +111,13 @@ class ExplainerHook(TestRunHook):
             frames.settings,
             resume=self.resume,
             interval=self.interval,
-            logger=MMLogger.get_current_instance(),
+            logger=logger,
+            data=facts.manifest,
+            remedy=REMEDY,
             **outputs,
         )
-        self.attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
-        self.attachment.attach()
+        attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
+        self._attach(runner, attachment)
         runner.logger.info(
             f'{type(frames.explainer).__name__} explains {[t.name for t in frames.targets]} at '
             f'{frames.tracer.layer.name} into {outputs["dir"]}'
@@ -119,10 +130,7 @@ class ExplainerHook(TestRunHook):
             return
         counts = attachment.recorder.counts
         device = next(attachment.model.parameters()).device
-        sum_counts(counts, ('frames', 'detections', 'resumed', 'failed'), device)
+        sum_counts(counts, counts.summed, device)
         runner.logger.info(f'Explained: {counts.text()}; in {attachment.recorder.folder}')
-
-
-def _class_names(runner: Any) -> Sequence[str] | None:
-    dataset = getattr(runner.test_dataloader, 'dataset', None)
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if counts.unlabelled:
+            runner.logger.warning(f'There was {UNKNOWN.no_annotation()}')

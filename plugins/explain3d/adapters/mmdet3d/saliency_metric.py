@@ -12,7 +12,12 @@ from mmengine import dist
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 
-from explain3d.adapters.common.measuring import ExplanationMeasure, each_once, scalars_of
+from explain3d.adapters.common.measuring import (
+    ExplanationMeasure,
+    each_once,
+    nothing_to_measure,
+    scalars_of,
+)
 from explain3d.core.checks import require_names, require_text, require_whole
 from explain3d.core.errors import InputError
 from explain3d.metrics.saliency import METRICS as FIGURES
@@ -67,6 +72,7 @@ class SaliencyMetric(BaseMetric):
         self.measure = ExplanationMeasure(tuple(FIGURES) if figures is None else figures, protocol)
         self.file = require_text('file', file, 'work_dirs/records.json')
         self.draws = require_whole('draws', draws)
+        self.objects = 0  # Annotated ones in the frames of this process.
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Measures the frames of a batch; one entry a frame, whatever it has.
@@ -81,6 +87,7 @@ class SaliencyMetric(BaseMetric):
                     'Expected data samples with an "explanation", received one without: add an '
                     'explain3d.ExplainerHook to custom_hooks.'
                 )
+            self.objects += len(explanation.ground_truth or ())
             found = self.measure.records(explanation)
             self.results.append([asdict(record) for record in found])
 
@@ -98,7 +105,7 @@ class SaliencyMetric(BaseMetric):
         if self.file is not None and dist.is_main_process():
             save_records(records, os.fspath(self.file))
         if not records:
-            logger.warning('No detection matched an object: there is nothing to measure.')
+            logger.warning(nothing_to_measure(self.objects))
             return {'objects': 0}
         table = table_of(records, draws=self.draws)
         logger.info(markdown(table))

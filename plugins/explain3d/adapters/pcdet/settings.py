@@ -15,6 +15,7 @@ from ...core.checks import (
     suggestion,
 )
 from ...core.errors import InputError, UnknownNameError
+from ...core.selection import with_thresholds
 from ..common.frame_explainer import checked_explaining
 from ..common.measuring import ExplanationMeasure
 from ..common.outputs import check_run, checked_outputs
@@ -22,6 +23,8 @@ from ..common.recorder import Recorder
 from .heads import HEADS
 
 SECTION = 'EXPLAINER'
+#: Metrics that ask the detector about perturbed frames.
+PERTURBING = frozenset({'deletion', 'insertion'})
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class ExplainerSettings:
         method: A registered explainer.
         args: Its settings.
         targets: What of a detection to explain, see ``core.targets.parse_targets``.
-        select: Arguments of ``core.selection.Selection``.
+        select: Arguments of ``core.selection.Selection``; with ``matched: tp`` or ``fp`` its
+            thresholds are those of ``protocol``, unless it says otherwise.
         outputs: ``dir`` (by default ``explanations`` in OpenPCDet's folder of results), ``save``
             and ``pictures``, see ``adapters.common.recorder.Recorder``.
         resume: Whether frames whose result is there, made with the same settings, weights, points
@@ -85,12 +89,17 @@ class ExplainerSettings:
         require_choice('HEAD', self.head, HEADS, optional=True)
         require_flag('THROUGH_PROPOSALS', self.through_proposals)
         require_names('METRICS', self.metrics, 'deletion', optional=False)
-        self.measure()
+        ExplanationMeasure(self.metrics, self.protocol)
 
     @property
     def explainer(self) -> dict[str, Any]:
         """The explainer's configuration."""
         return {'type': self.method, **self.args}
+
+    @property
+    def tracing(self) -> dict[str, Any]:
+        """How the detector is traced, arguments of ``FrameExplainer``."""
+        return {'head': self.head, 'through_proposals': self.through_proposals}
 
     def measure(self) -> ExplanationMeasure | None:
         """Returns what measures the maps, or None if no metric is asked for."""
@@ -104,8 +113,10 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
         config: The whole configuration.
 
     Raises:
-        InputError: If there is no such section, it is no mapping, or the protocol is out of range.
-        UnknownNameError: If a key or a metric is unknown; the message lists the candidates.
+        InputError: If there is no such section, it is no mapping, or a value is out of its range.
+        UnknownNameError: If a key, a key of the outputs, the method, one of its settings, a
+            target, an argument of the selection, a metric or the family of heads is unknown; the
+            message lists the candidates.
     """
     section = config.get(SECTION)
     if not isinstance(section, Mapping):
@@ -133,6 +144,9 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
             )
     names = values.get('metrics')
     values['metrics'] = [names] if isinstance(names, str) else list(names or ())
+    select, protocol = (values.get(name) for name in ('select', 'protocol'))
+    if isinstance(select, Mapping) and isinstance(protocol, Mapping):
+        values['select'] = with_thresholds(select, protocol)
     return ExplainerSettings(**values)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from ....core.checks import require_dict
 from ....core.errors import InputError, NotApplicableError
+from ....core.results import plain
 from ....lmd import Decomposition, Output, Rules, Seed
 from ....lmd.components import Components
 from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.gradcam import WHOLE, class_activation_map, layer_gradients, modality_gradcams
 from ....lmd.seeds import declared_seeds
 from ....lmd.shares import energy, mean_parts, shares
-from ...common.frame_explainer import package_versions, weights_digest
+from ...common.frame_explainer import package_versions
+from ...common.frame_names import FrameNames
+from ...common.weights import weights_digest
 from ..frame_explainer import PACKAGES
 from .batch import BatchFrame, copied, frames_of
 from .proposals import proposed_seeds
@@ -46,6 +49,9 @@ class FrameDecomposer:
         references: Models whose predictions are shown beside the decomposition (Appendix E.2):
             ``{'camera only': dict(config=..., checkpoint=...)}``.
         frame_id: Entry of the meta information that names a frame.
+
+    Attributes:
+        names: Makes the names of a run's frames unique; None: they are as the samples have them.
 
     Raises:
         UnknownNameError: If a module, rule, mode or word is unknown.
@@ -79,6 +85,7 @@ class FrameDecomposer:
             for name, spec in references.items()
         }
         self.versions = package_versions(PACKAGES)
+        self.names: FrameNames | None = None
         self.run()  # What does not fit is found now.
         self._settings: dict[str, Any] | None = None
 
@@ -108,7 +115,29 @@ class FrameDecomposer:
 
     def frames(self, data: Mapping[str, Any]) -> list[BatchFrame]:
         """Takes a batch apart; before the host's own pass, which may change it."""
-        return frames_of(data, self.frame_id)
+        return frames_of(data, self.frame_id, self.names)
+
+    def as_today(self, found: FrameDecomposition, frame: BatchFrame) -> FrameDecomposition | None:
+        """Returns a decomposition of a file with what is known of its frame today.
+
+        Args:
+            found: From a file, of the same inputs.
+            frame: The frame.
+
+        Returns:
+            ``found`` itself where nothing differs; None where what differs decided the result:
+            Grad-CAM of the annotated region.
+        """
+        truth, valid = frame.truth()
+        same = _equal(found.ground_truth, truth) and _equal(found.ground_truth_valid, valid)
+        if not same and self.gradcam is not None and self.gradcam.region == 'annotated':
+            return None
+        info, area = {**found.info, **meta_of(frame)}, frame.area(self.model)
+        if same and plain(info) == found.info and area == found.area:
+            return found
+        truths = dict(ground_truth=truth, ground_truth_valid=valid)
+        truths = {name: None if each is None else each.cpu() for name, each in truths.items()}
+        return replace(found, **truths, area=area, info=info)
 
     def decompose(
         self, host: Callable[[Any], Any], data: Mapping[str, Any], frames: Sequence[BatchFrame]
@@ -238,6 +267,12 @@ def check_finite(found: Components, name: str, frame_id: str) -> None:
             f'Frame {frame_id!r}: the output {name!r} of the network is not finite (components '
             f"{bad}): expected finite values. Look at the frame's images, points and calibration."
         )
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and torch.equal(a, b.to(a))
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 from ....core.checks import suggestion
 from ....core.errors import UnknownNameError
+from ...common.data_facts import DataFacts
 from ...common.outputs import check_run, checked_outputs
 from ..checkpoints import check_checkpoint
-from ..run_hook import TestRunHook
+from ..frames import REMEDY
+from ..run_hook import TestRunHook, facts_of_run
 from .attachment import DecompositionAttachment
 from .recorder import DecompositionRecorder
 
@@ -69,8 +71,8 @@ class DecomposingHook(TestRunHook):
         """Refuses settings of the decomposer that are wrong whatever the model."""
 
     @abstractmethod
-    def _decomposer(self, runner: Any) -> Any:
-        """Returns what decomposes the model of the run."""
+    def _decomposer(self, runner: Any, facts: DataFacts) -> Any:
+        """Returns what decomposes the model of the run, whose data set says ``facts``."""
 
     @abstractmethod
     def _text(self, decomposer: Any) -> str:
@@ -79,17 +81,22 @@ class DecomposingHook(TestRunHook):
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
         self._let_go()  # A run that was interrupted between two frames told nobody.
-        if self.check_checkpoint:
-            check_checkpoint(runner)
-        decomposer = self._decomposer(runner)
+        trained = check_checkpoint(runner) if self.check_checkpoint else ()
+        facts = facts_of_run(runner, self.settings.get('frame_id'), trained)
+        decomposer = self._decomposer(runner, facts)
+        decomposer.names = facts.frame_names(REMEDY, runner.logger)
         results = dict(self.results)
         if results.get('dir') is None:
             results['dir'] = os.path.join(runner.work_dir, self.folder)
         recorder = self.recorder_type(
-            decomposer.settings, resume=self.resume, interval=self.interval, **results
+            decomposer.settings,
+            resume=self.resume,
+            interval=self.interval,
+            data=facts.manifest,
+            **results,
         )
-        self.attachment = self.attachment_type(
+        attachment = self.attachment_type(
             decomposer.model, lambda: (decomposer, recorder), self.on_error
         )
-        self.attachment.attach()
+        self._attach(runner, attachment)
         runner.logger.info(f'{self._text(decomposer)}, results in {results["dir"]}')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from ...common.frame_explainer import package_versions
 from ...common.outputs import check_run
 from ..attachment import attachable
 from ..checkpoints import check_checkpoint
+from ..data_facts import annotation_digest
 from ..frame_explainer import PACKAGES
 from .separation import MODES, SeparationTest, check_test
 from .separation_state import SeparationState
@@ -200,7 +200,7 @@ class SeparationTestLoop(BaseLoop):
             'test': test.settings,
             'pairing': asdict(self.pairing),
             'dataset': config.to_dict() if isinstance(config, ConfigDict) else config,
-            'annotations': _annotations(self.dataloader.dataset),
+            'annotations': annotation_digest(self.dataloader.dataset),
             'versions': package_versions(PACKAGES),
         }
         state = SeparationState(folder, decides, test.columns)
@@ -284,14 +284,6 @@ class _Progress:
             self.logger.info(
                 f'Separation: {self.count} of {self.total} samples ({seconds:.1f} s a sample)'
             )
-
-
-def _annotations(dataset: Any) -> str | None:
-    """A digest of the data set's annotation file: data made anew has the same configuration."""
-    path = getattr(dataset, 'ann_file', None)
-    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
-        return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _named(rules: Mapping[str, Any], rows: Sequence[str] | None) -> dict[str, Any]:
