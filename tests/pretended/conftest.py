@@ -20,3 +20,12 @@ def device():
 
     with pretended.PretendDevice(lenient='no such file') as mode, compiled_operators():
         yield mode
+
+
+@pytest.fixture
+def here():
+    """What tests make is on the device, and they may mix devices; the project may not."""
+    from tests.helpers.pretend_device.plugin import pretending
+
+    with pretending() as mode:
+        yield mode

@@ -18,6 +18,7 @@ from .nmf_coarse import coarse
 from .nmf_init import fill_zeros, nndsvd, random_factors
 from .nmf_updates import Step, equal_weights, objective, quotient, steps
 from .normalize import full_precision, require_finite
+from .precision import full_precision_kernels
 
 LOSSES = ('frobenius', 'kl')
 SOLVERS = {'frobenius': ('hals', 'mu'), 'kl': ('mu',)}
@@ -218,8 +219,8 @@ def factorize_batch(
 
     features = torch.nn.utils.rnn.pad_sequence([frames[index] for index in todo], batch_first=True)
     update_both, update_weights = steps(loss, solver)
-    # A host's autocast would silently run these products in half precision.
-    with torch.autocast(features.device.type, enabled=False):
+    # A host's autocast would silently run these products in half precision, and TF32 in less.
+    with torch.autocast(features.device.type, enabled=False), full_precision_kernels():
         if W is not None:
             W = W.expand(len(todo), -1, -1).clone()
             H = equal_weights(features, W)

@@ -13,6 +13,7 @@ from ..core.checks import require_choice, require_whole
 from ..core.errors import InputError, NotApplicableError
 from ..core.gradients import reduce_gradients
 from ..core.normalize import min_max
+from ..core.precision import full_precision_kernels
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
 from ..core.upsampling import MODES, NeighbourTable, find_neighbours
@@ -106,9 +107,9 @@ def weight_by(omega: dict[str, Tensor], global_map: Tensor) -> dict[str, Tensor]
 @contextmanager
 def explaining(trace: Trace) -> Iterator[None]:
     """Around what a method computes of a trace: exact products, errors with the frame's name."""
-    # A host's autocast would silently run our products in half precision.
+    # A host's autocast would silently run our products in half precision, and TF32 in less.
     exact = torch.autocast(trace.features.values.device.type, enabled=False)
-    with naming_frame(trace.frame_id), torch.no_grad(), exact:
+    with naming_frame(trace.frame_id), torch.no_grad(), exact, full_precision_kernels():
         yield
 
 

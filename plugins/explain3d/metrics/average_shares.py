@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from ..core.boxes import points_in_boxes
 from ..core.errors import InputError
@@ -154,8 +155,12 @@ def cells_of(
     key, group = (owner * grid.size + flat).unique(return_inverse=True)
     counts = torch.bincount(group, minlength=len(key))
     sums = counts.new_zeros(len(maps), len(key), dtype=torch.float64)
-    for row, values in zip(sums, maps, strict=True):
-        row.index_add_(0, group, values[owner, index].double())
+    if len(key):
+        # In order: a GPU's index_add adds in an order of chance.
+        order, starts = group.argsort(stable=True), counts.cumsum(0) - counts
+        for row, values in zip(sums, maps, strict=True):
+            each = values[owner, index].double()[:, None]
+            row.copy_(embedding_bag(order, each, starts, mode='sum')[:, 0])
     total = torch.bincount(owner, minlength=len(boxes))
     return key // grid.size, key % grid.size, counts, sums, total
 

@@ -48,11 +48,14 @@ def changes(explanation):
     moved[8, 2] = 0.5
     truth = replace(explanation.ground_truth, labels=torch.tensor([0]).int())
     shifted = explanation.detections.boxes + 0.01
+    inverse = 1 - explanation.saliency
     return [
         replace(explanation, points=moved),
         replace(explanation, settings={'model': 'abc', 'layer': 'y'}),
         replace(explanation, detections=replace(explanation.detections, boxes=shifted)),
         replace(explanation, ground_truth=replace(truth, boxes=truth.boxes * 1.01)),
+        replace(explanation, ground_truth=replace(truth, class_names=('Van',))),
+        replace(explanation, maps=replace(explanation.maps, saliency={'all': inverse})),
     ]
 
 
@@ -63,7 +66,7 @@ def test_records_are_taken_from_files_of_the_same_measurement_alone(explanation,
     assert folder.records(explanation) == first
     assert explanation.black_box.passes == passes
     paths = {folder.path(other) for other in [explanation, *changes(explanation)]}
-    assert len(paths) == 5
+    assert len(paths) == 7
     for measure in (
         ExplanationMeasure(['pg']),
         ExplanationMeasure(['deletion', 'pg'], {'steps': 5}),
@@ -129,11 +132,14 @@ def test_what_killed_runs_leave_is_removed(tmp_path):
     assert not left.exists()
 
 
-def test_repeated_frames_count_once_and_tables_are_written(explanation, tmp_path):
+def test_repeated_frames_count_once_and_tables_are_written(explanation, tmp_path, caplog):
     (record,) = ExplanationMeasure(['vea', 'pg']).records(explanation)
     other = replace(record, frame='000003', figures={'vea': 0.5, 'vea_max': 0.5, 'pg': 0.0})
     records = each_once([record, other, record])
     assert [r.frame for r in records] == ['000003', '000007']
+    assert not caplog.records
+    assert each_once([record, replace(record, points=3)]) == [record]
+    assert "Two objects are called '000007/0'" in caplog.text
     table = table_of(records)
     text = write_tables(table, records, tmp_path)
     assert '(2 objects)' in text

@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from test_tracer import state_of
 from torch import nn
 
+from explain3d.adapters.mmdet3d.checkpoints import parts_as_built
 from explain3d.adapters.mmdet3d.hook import ExplainerHook
 from explain3d.core.errors import CheckpointMismatchError, InputError, UnknownNameError
 from explain3d.core.results import ResultStore, SettingsMismatchError
@@ -493,6 +494,26 @@ class TestCheckpoints:
             hook.before_test_epoch(host)
         hook.after_test_epoch(host)
         assert 'No checkpoint is loaded' in caplog.text
+
+    def test_weights_loaded_by_hand_are_not_warned_about(self, tmp_path, caplog):
+        trained = tiny.build(tiny.second())
+        with torch.no_grad():
+            for name, value in trained.state_dict().items():
+                value += 0.5 if name.endswith('running_mean') else 0
+        model = tiny.build(tiny.second())
+        assert parts_as_built(model) == ['backbone', 'neck', 'middle_encoder']
+        model.load_state_dict(trained.state_dict())
+        host = runner(model, tmp_path)
+        host.logger = logging.getLogger('tiny')
+        hook = ExplainerHook(explainer='Counting')
+        with caplog.at_level(logging.WARNING, 'tiny'):
+            hook.before_test_epoch(host)
+        hook.after_test_epoch(host)
+        assert 'No checkpoint' not in caplog.text
+        for norm in (m for m in model.neck.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.reset_parameters()
+        assert parts_as_built(model) == ['neck']
+        assert parts_as_built(nn.Sequential(nn.Linear(2, 2))) == ['Sequential']
 
 
 class Wrapper(nn.Module):

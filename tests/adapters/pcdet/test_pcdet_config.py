@@ -86,6 +86,21 @@ def test_files_that_are_no_configuration(tmp_path, text, message):
         read_config(write(tmp_path / 'bad.yaml', text))
 
 
+def test_a_note_behind_a_base_is_told_by_openpcdets_own_reader(tmp_path, pcdet_host):
+    write(tmp_path / 'base.yaml', 'A: 1')
+    write(tmp_path / 'base (2).yaml', 'A: 2')
+    noted = write(tmp_path / 'noted.yaml', '_BASE_CONFIG_: base.yaml (run with explain3d)\nB: 3')
+    assert read_config(noted) == {'A': 1, 'B': 3}
+    assert read_config(write(tmp_path / 'own.yaml', '_BASE_CONFIG_: base (2).yaml')) == {'A': 2}
+    from pcdet.config import EasyDict, cfg_from_yaml_file
+
+    with pytest.raises(FileNotFoundError, match=r'base.yaml \(run with explain3d\)'):
+        cfg_from_yaml_file(str(noted), EasyDict())
+    for path in SHIPPED:
+        with pytest.raises(FileNotFoundError, match='run with python -m explain3d.adapters.pcdet'):
+            cfg_from_yaml_file(str(path), EasyDict())
+
+
 def test_a_configuration_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match='No configuration .*missing.yaml'):
         read_config(tmp_path / 'missing.yaml')

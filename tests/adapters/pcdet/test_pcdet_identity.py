@@ -142,7 +142,8 @@ def test_what_data_sets_say(tmp_path):
     facts = facts_of(kitti)
     assert (facts.names, facts.annotated, facts.count) == (('000008',), True, 1)
     assert facts.kind == {'data set': 'Data', 'split': 'val'}
-    assert facts_of(Data(LABELLED, classes=['Vehicle'])).annotated is False
+    assert facts_of(Data(LABELLED, classes=['Vehicle'])).annotated is None  # It may rename them.
+    assert facts_of(Data({'annos': {'name': np.array(['DontCare'])}})).annotated is False
     nuscenes = Data({'lidar_path': 'a/b.bin', 'gt_boxes': np.zeros((2, 7))})
     assert (facts_of(nuscenes).names, facts_of(nuscenes).annotated) == (('b',), True)
     assert facts_of(Data(LABELLED, sample_id_list=['x'])).names == ('x',)

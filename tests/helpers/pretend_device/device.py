@@ -283,7 +283,7 @@ class PretendDevice(TorchDispatchMode):
         ends = source if there else to
         pinned = ends is not None and ends.untyped_storage().data_ptr() in self._pinned
         if flag and pinned and not there:
-            self._copies.append((to, source.clone()))
+            self._copies.append((to, renamed(source.clone(), 'cpu')))
             to.fill_(torch.nan if to.is_floating_point() else 77)
             return True
         if not (flag and pinned):

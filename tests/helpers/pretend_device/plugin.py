@@ -112,13 +112,20 @@ def _models_move():
         yield
 
 
+@contextmanager
+def pretending():
+    """The device, on which all is that tests make; gives what counts."""
+    mode = P.PretendDevice()
+    with mode, Makers(), _numpy_for_tests(mode), compiled_operators(), _models_move():
+        yield mode
+
+
 @pytest.fixture(autouse=True)
 def _pretend(request):
     if OWN in request.node.nodeid:
         yield
         return
-    mode = P.PretendDevice()
-    with mode, Makers(), _numpy_for_tests(mode), compiled_operators(), _models_move():
+    with pretending():
         yield
 
 

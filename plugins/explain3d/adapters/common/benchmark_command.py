@@ -21,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('checkpoint', nargs='?', help="default: the configuration's load_from")
     parser.add_argument('--methods', nargs='+', help='names, or "Name(option=value, ...)"')
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument(
+        '--device',
+        help="where the detector runs; default: the configuration's, or GPUs where there are, "
+        'one for each worker in turn',
+    )
     parser.add_argument('--batch-size', type=positive, default=4, help='clouds at a time')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[],

@@ -230,7 +230,8 @@ class FrameBenchmark(ABC):
                 trace, spent = timed(
                     lambda n=name, p=plan: self._trace(
                         self.explainers[n], begun.of(n), begun.output, p.detections
-                    )
+                    ),
+                    begun.frame.points.device,
                 )
                 if trace.black_box is not None:
                     trace.black_box.batch_size = self.plan.batch_size

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ...core.checks import require_dict, require_names, require_text, require_whole, suggestion
+from ...core.devices import default_device
 from ...core.errors import InputError, UnknownNameError
 from ...core.results_settings import plain
 from ...core.targets import parse_targets
@@ -37,7 +38,8 @@ class BenchmarkPlan:
             object cannot be measured: unless it says otherwise, only those that match one by the
             protocol are explained.
         frames: Number of frames, the first of the test set; None: all.
-        device: Where the detector runs.
+        device: Where the detector runs; by default GPUs where there are any. Of several processes
+            each has its own GPU if it is ``'cuda'``.
         batch_size: Clouds that go through the detector at a time.
         reference: Method that the others are compared with; None: the first.
         options: Entries of the configuration to replace, by their dotted names.
@@ -59,7 +61,7 @@ class BenchmarkPlan:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     select: Mapping[str, Any] = field(default_factory=lambda: dict(score_thr=0.3))
     frames: int | None = None
-    device: str = 'cpu'
+    device: str = field(default_factory=default_device)
     batch_size: int = 4
     reference: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

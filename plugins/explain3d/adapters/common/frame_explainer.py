@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from ...core.checks import require_dict, suggestion
 from ...core.errors import UnknownNameError
+from ...core.precision import full_precision_kernels, kernel_settings
 from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Maps, Trace
 from ...core.targets import Target, TargetSpec, parse_targets
@@ -24,6 +24,7 @@ from .data_facts import UNKNOWN, DataFacts
 from .first_pass import FirstPass, Recordings, recordings
 from .frames import Frame
 from .shared_gradients import sharing
+from .weights import weights_digest
 
 
 class FrameExplainer(ABC):
@@ -99,7 +100,8 @@ class FrameExplainer(ABC):
             at: Makes the trace of a tracer, given what there is of the frame for it.
         """
         notes = frame.first or [None] * len(self.tracers)
-        first, *further = (at(t, note) for t, note in zip(self.tracers, notes, strict=True))
+        with full_precision_kernels():
+            first, *further = (at(t, note) for t, note in zip(self.tracers, notes, strict=True))
         return replace(first, further=tuple(sharing(first, further)))
 
     @abstractmethod
@@ -115,12 +117,15 @@ class FrameExplainer(ABC):
     def settings(self) -> dict[str, Any]:
         """What decides an explanation, as plain data; a digest stands for the model's weights."""
         if self._settings is None:
+            with full_precision_kernels():
+                kernels = kernel_settings()
             self._settings = {
                 'explainer': self.explainer.settings(),
                 'layer': ', '.join(tracer.layer.name for tracer in self.tracers),
                 'targets': [asdict(target) for target in self.targets],
                 'select': asdict(self.selection),
                 'model': weights_digest(self.model),
+                'kernels': kernels,
             }
         return self._settings
 
@@ -254,13 +259,3 @@ def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Returns a digest of the weights, to tell results of different checkpoints apart."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        if isinstance(value, Tensor):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

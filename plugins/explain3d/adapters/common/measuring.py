@@ -23,6 +23,9 @@ from .data_facts import UNKNOWN
 _LOG = logging.getLogger('explain3d')
 
 
+_LOG = logging.getLogger('explain3d')
+
+
 class ExplanationMeasure:
     """Measures one explanation at a time; the protocol names the detector by its weights.
 
@@ -124,11 +127,18 @@ class RecordFolder:
 def each_once(records: Iterable[ObjectRecord]) -> list[ObjectRecord]:
     """Returns each object once for each method and target, in order of the frames' names.
 
-    Samplers repeat frames to give every process equally many.
+    Samplers repeat frames to give every process equally many. Objects that share a name and are
+    not the same are told to the log: their frames have one name.
     """
     seen: dict[tuple[str, str, str], ObjectRecord] = {}
     for record in records:
-        seen.setdefault((record.name, record.method, record.target), record)
+        first = seen.setdefault((record.name, record.method, record.target), record)
+        if (first.category, first.points) != (record.category, record.points):
+            _LOG.warning(
+                f'Two objects are called {record.name!r}: {first.category} with {first.points} '
+                f'points and {record.category} with {record.points}. Only the first counts. '
+                'Expected a name for each frame.'
+            )
     return sorted(seen.values(), key=lambda record: record.frame)
 
 

@@ -26,7 +26,8 @@ from ...lmd.decomposition import MODES
 from ...lmd.detections import Effect, SensorShares
 from ...lmd.nested import tensors
 from ...lmd.seeds import declared_seeds
-from .frame_explainer import package_versions, weights_digest
+from .frame_explainer import package_versions
+from .weights import weights_digest
 
 
 class ShareReader(ABC):

@@ -20,7 +20,7 @@ from ...core.errors import InputError
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan, data_settings
-from ..common.benchmark_run import log_to_stderr, run_frames
+from ..common.benchmark_run import log_to_stderr, on_own_device, run_frames
 from ..common.data_facts import DataFacts
 from ..common.frames import Frame
 from .black_box import MMDet3DBlackBox
@@ -160,4 +160,5 @@ def run_share(
     """
     log_to_stderr()
     torch.set_num_threads(threads)
+    plan = on_own_device(plan, rank)
     run_frames(FrameBenchmark(plan, folder), indices, rank)

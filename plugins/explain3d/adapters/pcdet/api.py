@@ -24,6 +24,7 @@ from ..common.spconv_compat import ensure_cpu_backward
 from .attachment import Attachment
 from .detector import forgotten, unwrap
 from .frame_explainer import FrameExplainer
+from .reading import columns_of
 
 
 def explain(
@@ -129,12 +130,8 @@ def _content(path: str | os.PathLike) -> bytes:
 
 
 def _columns_of(dataset: Any) -> PointColumns:
-    """Returns the columns of the points that the data set gives to ``prepare_data``."""
-    # The encoder's own list, where there is one: data sets of sequences add the time to it.
-    names = getattr(dataset.point_feature_encoder, 'src_feature_list', None)
-    if names is None:
-        names = dataset.dataset_cfg.POINT_FEATURE_ENCODING.src_feature_list
-    return PointColumns(len(names), 'src_feature_list of the data set', tuple(names))
+    names = columns_of(dataset)
+    return PointColumns(len(names), 'src_feature_list of the data set', names)
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ...core.errors import InputError, NotApplicableError
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan
-from ..common.benchmark_run import log_to_stderr, run_frames
+from ..common.benchmark_run import log_to_stderr, on_own_device, run_frames
 from ..common.data_facts import DataFacts
 from ..common.frames import Frame
 from .api import on_device
@@ -144,6 +144,7 @@ def run_share(
     """Runs some frames: what one process does; as in ``adapters.mmdet3d.benchmark``."""
     log_to_stderr()
     torch.set_num_threads(threads)
+    plan = on_own_device(plan, rank)
     with opened(plan, folder) as benchmark:
         run_frames(benchmark, indices, rank)
 

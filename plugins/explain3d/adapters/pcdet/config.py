@@ -4,11 +4,15 @@ OpenPCDet itself opens ``_BASE_CONFIG_`` relative to the working directory, at t
 in each of its sections, but does not look for bases inside a base: a file that builds on
 ``cfgs/kitti_models/second.yaml`` would get no data section's base. Here bases have bases, and each
 is looked for beside the file that names it, in the working directory and in OpenPCDet's ``tools``.
+
+Behind a base a note may stand in parentheses, ``second.yaml (run with python -m
+explain3d.adapters.pcdet)``: OpenPCDet's own reader then stops with the note in its message.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from typing import Any
 from ...core.errors import InputError
 
 _BASE = '_BASE_CONFIG_'
+_NOTE = re.compile(r'\s+\([^()]*\)$')
 _LOG = logging.getLogger('explain3d')
 
 
@@ -70,11 +75,12 @@ def _resolved(
 
 
 def _base_of(name: str, path: Path, tools: Path | None) -> Path:
-    """Returns the file called ``name`` in ``path``."""
+    """Returns the file called ``name`` in ``path``, where a note may stand behind it."""
     folders = [path.parent, Path.cwd(), *([] if tools is None else [tools])]
-    for folder in folders:
-        if (folder / name).is_file():
-            return (folder / name).resolve()
+    for file in (name, _NOTE.sub('', name)):
+        for folder in folders:
+            if (folder / file).is_file():
+                return (folder / file).resolve()
     raise InputError(
         f'{path} builds on {name!r}, which is not there: expected it relative to one of '
         f"{[str(folder) for folder in folders]}. OpenPCDet's own configurations are found through "

@@ -117,23 +117,28 @@ def _file(info: Mapping[str, Any]) -> str | None:
 
 
 def _any_annotated(infos: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> bool | None:
-    """Whether any frame has an object of the classes; None where infos do not hold annotations."""
-    for info in infos:
-        if _has_object(info, classes):
-            return True
+    """Whether any frame has an object of the classes.
+
+    None where infos do not hold annotations, or objects of other names alone, which a data set may
+    give the names of classes when it loads them.
+    """
+    objects = [_objects(info) for info in infos]
+    if any(names is True or not set(names).isdisjoint(classes) for names in objects if names):
+        return True
     here = any(key in info for info in infos for key in _ANNOTATION)
     elsewhere = any(word in str(key) for info in infos for key in info for word in _ELSEWHERE)
-    return None if elsewhere and not here else False
+    return None if any(objects) or (elsewhere and not here) else False
 
 
-def _has_object(info: Mapping[str, Any], classes: Sequence[str]) -> bool:
+def _objects(info: Mapping[str, Any]) -> set[str] | bool:
+    """The names of a frame's annotated objects; whether there are any where they have no names."""
     annotation = info.get('annos')
     annotation = annotation if isinstance(annotation, Mapping) else {}
     names = annotation.get('name', info.get('gt_names'))
-    if names is None:
-        boxes = annotation.get('gt_boxes_lidar', info.get('gt_boxes'))
-        return boxes is not None and len(boxes) > 0
-    return not set(map(str, names)).isdisjoint(classes) if classes else len(names) > 0
+    if names is not None:
+        return set(map(str, names)) - {'DontCare'}
+    boxes = annotation.get('gt_boxes_lidar', info.get('gt_boxes'))
+    return boxes is not None and len(boxes) > 0
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from .detector import unwrap
 from .frame_explainer import FrameExplainer
 from .frames import REMEDY
 from .measuring import Measurement
+from .reading import readable_frames
 from .settings import PERTURBING, ExplainerSettings, settings_of
 
 
@@ -172,7 +173,10 @@ def explained(eval_one_epoch: Callable, out_dir: str | None = None) -> Callable:
         if getattr(args, 'eval_all', False) and result_dir not in folder.parents:
             folder = folder / f'epoch_{epoch_id}'
         dataset = getattr(dataloader, 'dataset', None)
-        with ExplainedEvaluation(model, len(dataloader), logger, folder, settings, dataset) as run:
+        with (
+            ExplainedEvaluation(model, len(dataloader), logger, folder, settings, dataset) as run,
+            readable_frames(dataset, settings.on_error, logger),
+        ):
             result = eval_one_epoch(
                 cfg, args, model, dataloader, epoch_id, logger,
                 *rest, result_dir=result_dir, **kwargs,

@@ -19,8 +19,9 @@ from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.gradcam import WHOLE, class_activation_map, layer_gradients, modality_gradcams
 from ....lmd.seeds import declared_seeds
 from ....lmd.shares import energy, mean_parts, shares
-from ...common.frame_explainer import package_versions, weights_digest
+from ...common.frame_explainer import package_versions
 from ...common.frame_names import FrameNames
+from ...common.weights import weights_digest
 from ..frame_explainer import PACKAGES
 from .batch import BatchFrame, copied, frames_of
 from .proposals import proposed_seeds

@@ -17,7 +17,7 @@ from ....core.session import frozen_evaluation
 from ....lmd import BIAS, Components, Decomposition, FrozenRecord, Rules
 from ....lmd.seeds import declared_seeds
 from ....metrics.separation import METRICS, Figure, figures
-from ...common.frame_explainer import weights_digest
+from ...common.weights import weights_digest
 from .decomposer import OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
 from .memo import Memo
 from .perturb import Item, Sensor, check_sensors, only, sensors_of
