@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .transfer import constant
 
 Overlap = Callable[[Tensor, Tensor], Tensor]
 

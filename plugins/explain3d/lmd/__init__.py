@@ -3,6 +3,7 @@
 from .call import Call
 from .components import BIAS, Components
 from .decomposition import Decomposition, Output, decompose_module
+from .exports import Export, ExportWarning
 from .frozen import FrozenRecord
 from .registry import forms, method_rule, module_rule, named, rule
 from .report import LayerReport
@@ -15,6 +16,8 @@ __all__ = [
     'Call',
     'Components',
     'Decomposition',
+    'Export',
+    'ExportWarning',
     'FrozenRecord',
     'LayerReport',
     'Output',

@@ -93,7 +93,8 @@ class Call:
             return value._twin.rows(value)
         if not isinstance(value, Tensor):
             like = self.carried[0]
-            value = torch.tensor(value, dtype=like.dtype, device=like.device)
+            # A kernel fills it: a copy from the host would wait for the device.
+            value = torch.full((), value, dtype=like.dtype, device=like.device)
         ids = self.constant_ids
         return Rows(ids, value.detach().expand(len(ids), *value.shape))
 

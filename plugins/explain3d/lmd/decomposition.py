@@ -16,7 +16,9 @@ from ..core.session import overridden
 from . import rules as _rules  # noqa: F401 - registers the rules
 from .call import Call
 from .components import BIAS, Components
+from .constructors import WATCH
 from .dispatch import unknown
+from .exports import Export
 from .frozen import FrozenRecord, RecordedOperation, describe, replayed
 from .nested import exchange_at, exchanged, named_arguments, tensors
 from .paths import paths_of
@@ -75,6 +77,7 @@ class Decomposition:
         captured: ``Components`` by module path, likewise; with '#1', '#2', ... for later runs.
         plain_outputs: The network's own tensors at the outputs.
         record: The record of the last pass, or None.
+        exports: Where the last pass read decomposed values out of torch, see ``Rules.exports``.
 
     Raises:
         InputError: If the seeds, the mode or a frozen record do not fit.
@@ -143,6 +146,7 @@ class Decomposition:
                 for name, rule in method_rules_of(module):
                     method = self._wrapped_method(module, getattr(module, name), rule)
                     hooks.enter_context(overridden(module, name, method))
+            hooks.enter_context(WATCH)
             hooks.callback(self._release)
             self._hooks = hooks.pop_all()
         self.is_active = True
@@ -183,6 +187,8 @@ class Decomposition:
         self._measured: list[Measured] = []
         self._runs: dict[str, int] = {}
         self._inside: list[str] = []
+        self.exports: list[Export] = []
+        self.has_read = False
         self._cursor = 0
 
     def _release(self) -> None:

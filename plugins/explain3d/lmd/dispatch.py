@@ -13,8 +13,9 @@ from torch.overrides import resolve_name
 
 from ..core.errors import NotApplicableError, UnknownOperationError
 from .call import Call
+from .exports import came_back, read_numbers
 from .nested import tensors
-from .registry import FUNCTION_RULES
+from .registry import FUNCTION_RULES, forms
 from .twin import Carried, same_storage
 
 #: In-place, but only the way the memory is looked at changes: components are looked up by that.
@@ -25,6 +26,14 @@ _GEOMETRY = frozenset(
 _INPLACE_DUNDER = frozenset(
     ('__iadd__', '__isub__', '__imul__', '__itruediv__', '__idiv__', '__ifloordiv__', '__imod__')
     + ('__ipow__', '__iand__', '__ior__', '__ixor__', '__ilshift__', '__irshift__', '__imatmul__')
+)
+
+
+#: Where a number that was read from a decomposed tensor is a frozen factor, or a bound.
+_FACTORS = frozenset(
+    (*forms('mul', 'multiply', 'div', 'divide', 'true_divide', 'clamp', 'clip'),)
+    + (*forms('clamp_min', 'clamp_max'), Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__)
+    + (Tensor.__truediv__, Tensor.__itruediv__)
 )
 
 
@@ -44,6 +53,9 @@ def dispatch(func: Callable, args: tuple, kwargs: dict) -> Any:
         if rule is None:
             return _without_rule(run, func, args, kwargs, carried)
         name = operation_name(func)
+        if run.has_read and func not in _FACTORS:
+            for number in read_numbers(args, kwargs):
+                came_back(run, name, number, run.rules_here().exports)
         _check_out(name, run.module, kwargs)
         with torch.set_grad_enabled(run.differentiable):
             if not isinstance(args[0] if args else None, Carried) and _mutates(func, args, kwargs):

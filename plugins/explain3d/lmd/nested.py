@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ def tensors(value: Any, path: str = '') -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from tensors(item, _join(path, key))
-    elif isinstance(value, (tuple, list)):
+    elif isinstance(value, (tuple, list, deque)):
         for index, item in enumerate(value):
             yield from tensors(item, _join(path, index))
     elif is_sparse(value):
@@ -45,6 +46,10 @@ def exchanged(value: Any, change: Callable[[str, Tensor], Tensor], path: str = '
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return type(value)(*items) if hasattr(value, '_fields') else type(value)(items)
+    if isinstance(value, deque):
+        items = [exchanged(v, change, _join(path, i)) for i, v in enumerate(value)]
+        same = all(new is old for new, old in zip(items, value, strict=True))
+        return value if same else deque(items, value.maxlen)
     if is_sparse(value):
         features = change(_join(path, 'features'), value.features)
         return value if features is value.features else with_features(value, features)

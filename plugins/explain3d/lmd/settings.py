@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..core.checks import suggestion
 from ..core.errors import InputError, UnknownNameError
 
 _NORM = ('ratio', 'identity', 'uniform', 'none', 'separate')
@@ -20,6 +20,7 @@ _CHOICES = {
     'group_norm': _NORM,
     'product': ('gate', 'first', 'second', 'symmetric'),
     'module': ('decompose', 'constant'),
+    'exports': ('refuse', 'warn', 'allow'),
 }
 
 
@@ -47,6 +48,10 @@ class Rules:
             'first'; 'second'; 'symmetric', half of the product by either.
         module: 'decompose', or 'constant': everything that the module gives belongs to the bias.
             Only useful in ``per_module``.
+        exports: What happens where decomposed values leave torch (``numpy()``, ``tolist()``,
+            DLPack) and lose their components: 'refuse', 'warn' once for a line of code, or 'allow'.
+            Single numbers (``item()``) are warned of, and follow this rule where they come back as
+            anything but a factor. See ``Decomposition.exports``.
         per_module: Overrides by the module's path, a pattern as in ``fnmatch``; later ones win:
             ``{'decoder.*': dict(instance_norm='identity')}``.
 
@@ -62,6 +67,7 @@ class Rules:
     group_norm: str = 'ratio'
     product: str = 'gate'
     module: str = 'decompose'
+    exports: str = 'refuse'
     per_module: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,10 +115,9 @@ def _check_families(given: Mapping[str, Any], also: tuple[str, ...] = ()) -> Non
     known = [*_CHOICES, *also]
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f' Did you mean {close[0]!r}?' if close else ''
             raise UnknownNameError(
-                f'Unknown family of rules {name!r}: expected one of {known}.{hint}'
+                f'Unknown family of rules {name!r}: expected one of {known}.'
+                f'{suggestion(name, known)}'
             )
 
 

@@ -35,6 +35,10 @@ class Carried(Tensor):
 
         return dispatch(func, args, kwargs or {})
 
+    def __copy__(self) -> Tensor:
+        """Returns another tensor over the same memory, as ``copy.copy`` of a tensor does."""
+        return self.detach()
+
 
 def plain(value: Any) -> Any:
     """Returns an alias without components of a carried tensor, anything else as it is."""
@@ -190,4 +194,7 @@ def _laid_out_like(stack: Tensor, geometry: tuple) -> Tensor:
 
 def same_storage(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors alias the same storage."""
-    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+    try:
+        return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # A wrapper without storage, as of torch.func.
+        return False

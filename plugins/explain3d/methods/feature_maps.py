@@ -9,14 +9,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ..core.checks import require_choice, require_whole
 from ..core.errors import InputError, NotApplicableError
 from ..core.gradients import reduce_gradients
 from ..core.normalize import min_max
 from ..core.precision import full_precision_kernels
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
-from ..core.upsampling import NeighbourTable, find_neighbours
+from ..core.upsampling import MODES, NeighbourTable, find_neighbours
 from .base import Explainer
+
+#: Largest radius of neighbours, in voxels: the number of cells around a point grows as its cube.
+MAX_RADIUS = 10
 
 
 class FeatureMapExplainer(Explainer):
@@ -27,7 +31,8 @@ class FeatureMapExplainer(Explainer):
     Args:
         layer: As in ``Explainer``.
         seed: As in ``Explainer``.
-        radius: Largest Manhattan distance of a neighbour, in voxels of the layer.
+        radius: Largest Manhattan distance of a neighbour, in voxels of the layer; at most
+            ``MAX_RADIUS``.
         k: Largest number of neighbours of a point.
         upsampling: ``'manhattan'`` (Eq. 8-10), ``'gaussian'`` (by the distance from the point to
             the voxel's centre), or ``'reference'`` (FFAM's released code); see
@@ -44,9 +49,9 @@ class FeatureMapExplainer(Explainer):
         upsampling: str = 'manhattan',
     ) -> None:
         super().__init__(layer, seed)
-        self.radius = radius
-        self.k = k
-        self.upsampling = upsampling
+        self.radius = require_whole('radius', radius, least=0, most=MAX_RADIUS)
+        self.k = require_whole('k', k)
+        self.upsampling = require_choice('upsampling', upsampling, MODES)
 
     @abstractmethod
     def voxel_maps(self, trace: Trace, targets: Sequence[Target]) -> Maps:

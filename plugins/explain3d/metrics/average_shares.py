@@ -65,12 +65,14 @@ class FrameShare:
         explained: What made the maps, the same for all frames: the explanation's settings, its
             method and ``target_names``.
         classes: Of each class that was detected.
+        objects: Number of annotated objects.
     """
 
     frame: str
     annotated: bool
     explained: dict[str, Any]
     classes: tuple[ClassShare, ...]
+    objects: int = 0
 
 
 def share_of(explanation: Explanation, protocol: AverageProtocol) -> FrameShare:
@@ -113,7 +115,11 @@ def share_of(explanation: Explanation, protocol: AverageProtocol) -> FrameShare:
             )
         )  # fmt: skip
     return FrameShare(
-        explanation.frame_id, truth is not None, explained(explanation), tuple(shares)
+        explanation.frame_id,
+        truth is not None,
+        explained(explanation),
+        tuple(shares),
+        0 if truth is None else len(truth),
     )
 
 

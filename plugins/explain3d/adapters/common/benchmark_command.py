@@ -52,10 +52,15 @@ def parsed(
 def host_of(config: str) -> Any:
     """Returns the module of the host to which a configuration belongs, YAML being OpenPCDet's.
 
-    It has ``opened``, ``run_share``, ``benchmark_settings`` and ``options_of``.
+    It has ``opened``, ``run_share``, ``benchmark_settings``, ``clouds`` and ``options_of``.
     """
-    host = 'pcdet' if config.endswith(('.yaml', '.yml')) else 'mmdet3d'
+    host = 'pcdet' if is_yaml(config) else 'mmdet3d'
     return importlib.import_module(f'explain3d.adapters.{host}.benchmark')
+
+
+def is_yaml(config: str) -> bool:
+    """Whether a configuration is a YAML file, as OpenPCDet has them."""
+    return str(config).endswith(('.yaml', '.yml'))
 
 
 def positive(text: str) -> int:

@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     attention,
     bev_pool,
     deformable,
+    exports,
     indexing,
     linear,
     modules,

@@ -197,10 +197,12 @@ def _relu6(a: Tensor) -> Tensor:
 @activation(*forms('clamp', 'clip'), f=torch.clamp)
 def _clamp(a: Tensor, min: Any = None, max: Any = None) -> Tensor:
     at_zero = torch.clamp(torch.zeros_like(a), min, max)
-    below = min is None or bool((torch.as_tensor(min) < 0).all())
-    above = max is None or bool((torch.as_tensor(max) > 0).all())
     # At A = 0 the slope does not matter to the sum: the derivative if 0 is inside the bounds.
-    return ratio(torch.clamp(a, min, max) - at_zero, a, float(below and above))
+    inside = torch.ones_like(a)
+    for bound, sign in ((min, -1), (max, 1)):
+        if bound is not None:
+            inside = inside * (bound * sign > 0)
+    return ratio(torch.clamp(a, min, max) - at_zero, a, inside)
 
 
 @activation(*forms('clamp_min'), f=torch.clamp_min)

@@ -86,11 +86,18 @@ def _converted(call: Call, input: Tensor, *args: Any, **kwargs: Any) -> Any:
 
 @rule(
     *forms('zeros_like', 'ones_like', 'empty_like', 'full_like', 'rand_like', 'randn_like'),
-    *forms('new_zeros', 'new_ones', 'new_empty', 'new_full', 'new_tensor', 'randint_like'),
-    Tensor.grad.__get__, Tensor.new, Tensor.item, Tensor.numpy, Tensor.tolist, Tensor.__array__,
+    *forms('new_zeros', 'new_ones', 'new_empty', 'new_full', 'randint_like'),
+    Tensor.grad.__get__, Tensor.new,
 )  # fmt: skip
 def _unrelated(call: Call, *args: Any, **kwargs: Any) -> Any:
     return call.plain()
+
+
+@rule(Tensor.view_as, Tensor.expand_as)
+def _shaped_as(call: Call, input: Tensor, other: Tensor) -> Tensor:
+    out = call.plain()
+    base = call.aliases(out)  # Of ``other`` only the shape matters.
+    return out if base is None else call.carry_view(out, base)
 
 
 @rule(Tensor.__deepcopy__)

@@ -31,6 +31,8 @@ class VoxelNeXtCandidates(HostCandidates):
         NotApplicableError: If the head merges flipped copies of the frame.
     """
 
+    suppresses = True
+
     def __init__(
         self,
         head: nn.Module,
@@ -62,6 +64,10 @@ class VoxelNeXtCandidates(HostCandidates):
         """Returns the voxels of the head that knows the label."""
         start = self.heats[label][0] * self.count
         return torch.arange(start, start + self.count, device=self.heat.device)
+
+    def choice(self) -> Tensor:
+        """Returns the voxels."""
+        return self.columns
 
     def places(self, index: Tensor) -> Tensor:
         """Returns the centres of the voxels."""
