@@ -30,9 +30,22 @@ def pytest_configure(config) -> None:
     """Makes the pretended device before anything else runs."""
     if not config.getoption('--pretend-device'):
         return
-    from tests.helpers.pretend_device import plugin
+    from tests.helpers.pretend_device.build import NoDeviceError
 
+    try:
+        from tests.helpers.pretend_device import plugin
+    except NoDeviceError as error:
+        config.pretend_device_problem = str(error)
+        return
     config.pluginmanager.register(plugin)
+    plugin.choose(config)
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Without the device, what was to run on it is left out, with the reason."""
+    problem = getattr(config, 'pretend_device_problem', None)
+    for item in items if problem else ():
+        item.add_marker(pytest.mark.skip(reason=f'no pretended device: {problem}'))
 
 
 @pytest.fixture(autouse=True)

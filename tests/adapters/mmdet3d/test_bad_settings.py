@@ -112,6 +112,9 @@ LMD = [
     (dict(gradcam=dict(layers=['a'], whole='no')), "True or False, received 'no'"),
     (dict(references=['camera']), 'references to be a dict'),
     (dict(references=dict(camera=dict(conf='a'))), "'conf' of .*Did you mean 'config'"),
+    (dict(outputs=3), 'Expected outputs as paths of modules, .* received 3'),
+    (dict(outputs=[]), r'Expected outputs as paths of modules, .* received \[\]'),
+    (dict(outputs={'map': dict(modul='head')}), "'modul' of an output.*Did you mean 'module'"),
     (dict(results=dict(pictures=dict(max_objects=3))), "Unknown key 'max_objects' of pictures"),
 ]
 SHARES = [
@@ -119,6 +122,8 @@ SHARES = [
     (dict(overlap=1.0), 'Expected 0 <= overlap < 1, .* received 1.0'),
     (dict(blank='camera'), r"write \['camera'\]"),
     (dict(sensors=['camera']), 'sensors to be a dict'),
+    (dict(sensors=dict(lidar=dict(inputs='points'))), r"write \['points'\]"),
+    (dict(sensors=dict(lidar=dict(input=['points']))), "'input' of .*Did you mean 'inputs'"),
     (dict(scor_thr=0.3), r"Unknown settings \['scor_thr'\].*Did you mean 'score_thr'"),
     (dict(results=dict(pictures=dict(style='dark'))), "Unknown key 'style' of pictures"),
 ]
@@ -147,6 +152,7 @@ METRIC = [
     (AverageMapMetric, dict(dir=3), 'Expected dir to be None or text'),
     (AverageMapMetric, dict(protocol=dict(marign=1)), "Did you mean 'margin'"),
     (SensorShareMetric, dict(edges=(20, 0)), 'ascending edges'),
+    (SensorShareMetric, dict(edges=(0, NAN)), 'received .0, nan.'),
     (SensorShareMetric, dict(edges='0, 20'), 'Expected edges of one or more numbers'),
     (SensorShareMetric, dict(tags=3), 'Expected tags to be None or text'),
     (OverlapAP, dict(iou_thr=['0.5']), 'Expected iou_thr of one or more numbers'),
@@ -194,12 +200,14 @@ WRITTEN = [(dict(outputs=outputs), message) for outputs, message in OUTPUTS]
 TABLE = [
     *((ExplainerHook, *row) for row in [*RUN, *WRITTEN, *DRAWN, *EXPLAINER]),
     *((explained_model, *row) for row in [*RUN, *WRITTEN, *EXPLAINER] if 'interval' not in row[0]),
-    *((LMDHook, with_results(row[0]), row[1]) for row in [*RUN, *WRITTEN, *DRAWN, *SEEDS, *LMD]),
+    *((LMDHook, with_results(r[0]), r[1]) for r in [*RUN, *WRITTEN, *DRAWN, *SEEDS]),
+    *((LMDHook, *row) for row in LMD),
     *(
         (decomposed_model, with_results(row[0]), row[1])
-        for row in [*RUN, *WRITTEN, *SEEDS, *LMD]
+        for row in [*RUN, *WRITTEN, *SEEDS]
         if 'interval' not in row[0]
     ),
+    *((decomposed_model, *row) for row in LMD),
     *((SensorShareHook, with_results(r[0]), r[1]) for r in [*RUN, *WRITTEN, *SEEDS, *SHARES]),
     *((loop, *row) for row in LOOP),
     *METRIC,

@@ -246,14 +246,15 @@ def test_pictures_of_kinds_that_are_added_later_are_drawn(second, tmp_path):
     folder = tmp_path / 'explanations/pictures'
 
     def drawn(*kinds):
-        run(second, tmp_path, frames, explainer='Counting', outputs=dict(pictures=list(kinds)))
+        select, outputs = dict(score_thr=0.0, top_n=1), dict(pictures=list(kinds))
+        run(second, tmp_path, frames, explainer='Counting', select=select, outputs=outputs)
         return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
     first = drawn('bev')
     assert set(first) == {'0001_bev.png', '0001_2_bev.png'}
     (folder / '0001_bev.png').unlink()  # That of 0001_2 is not that of 0001.
     second_run = drawn('bev', 'objects')
-    objects = {f'{name}_object_00{k}.png' for name in ('0001', '0001_2') for k in range(3)}
+    objects = {f'{name}_object_000.png' for name in ('0001', '0001_2')}
     assert set(second_run) == {*first, *objects}
     assert second_run['0001_2_bev.png'] == first['0001_2_bev.png']
     assert Counting.calls == 2

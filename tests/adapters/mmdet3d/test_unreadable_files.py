@@ -10,8 +10,10 @@ import tiny_run
 from mmdet3d.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from test_hook import run
 
 from explain3d.adapters.mmdet3d.reading import readable_frames
 from explain3d.core.errors import InputError
@@ -111,3 +113,33 @@ def test_what_is_no_data_set_is_left_alone():
     for thing in (None, [1, 2], np.zeros(3), tiny):
         with readable_frames(thing, 'skip'):
             pass
+
+
+@pytest.mark.parametrize('on_error', ['raise', 'skip'])
+def test_a_broken_camera_picture_does_not_lose_the_maps(tmp_path, on_error):
+    second = tiny.build(tiny.second())
+    picture = tmp_path / 'broken.png'
+    picture.write_bytes(b'no picture')
+    batches = [tiny.batch(tiny.cloud(i), names=[f'frame{i}']) for i in range(2)]
+    batches[0]['data_samples'][0].set_metainfo(dict(img_path=str(picture)))
+    settings = dict(HOOK, on_error=on_error, outputs=dict(pictures=['sheet']), targets='score')
+    if on_error == 'raise':
+        with pytest.raises(InputError, match=r'broken\.png cannot be read .*: expected a complete'):
+            run(second, tmp_path, batches, **settings)
+        stored = ['frame0']
+    else:
+        samples = run(second, tmp_path, batches, **settings)
+        assert 'broken.png' in samples[0].explanation.maps.info['error']
+        stored = ['frame0', 'frame1']
+    assert [e.frame_id for e in ResultStore(tmp_path / 'explanations')] == stored
+
+
+def test_a_missing_camera_picture_is_told(tmp_path, monkeypatch):
+    second = tiny.build(tiny.second())
+    batches = [tiny.batch(tiny.cloud(0))]
+    batches[0]['data_samples'][0].set_metainfo(dict(img_path=str(tmp_path / 'none.png')))
+    told = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', told.append)
+    run(second, tmp_path, batches, **HOOK, outputs=dict(pictures=['sheet']), targets='score')
+    assert any('none.png is not there: the sheet is drawn without it' in line for line in told)
+    assert list((tmp_path / 'explanations/pictures').glob('*sheet*'))

@@ -1,7 +1,5 @@
 """What may be given to the Python API for detectors of OpenPCDet, and from which function."""
 
-import copy
-
 import numpy as np
 import pcdet_scenes as scenes
 import pytest
@@ -96,8 +94,8 @@ class FailingInOpenPCDet(RandomMap):
 
 
 @pytest.mark.parametrize('fails', [False, True])
-def test_a_model_in_training_mode_is_evaluated_and_left_as_found(model, right, fails):
-    trained = copy.deepcopy(model).train()
+def test_a_model_in_training_mode_is_evaluated_and_left_as_found(right, fails):
+    trained = scenes.build('second').train()
     trained.backbone_2d.eval()
     next(trained.parameters()).requires_grad_(False)
     trained.dense_head.register_forward_hook(lambda *_: None)

@@ -4,12 +4,11 @@ import logging
 import shutil
 
 import pytest
-from pcdet_runs import EXPLAINER, ROOT, run, write
+from pcdet_runs import ROOT
 
 from explain3d.adapters.pcdet.config import read_config
 from explain3d.adapters.pcdet.reading import readable_frames
 from explain3d.core.errors import InputError
-from explain3d.core.results import ResultStore
 
 
 @pytest.fixture
@@ -53,16 +52,3 @@ def test_the_frame_the_folder_and_the_remedy_are_named(pcdet_host, data, how):
             dataset[1]
     assert type(dataset).__getitem__ is before
     assert 'get_lidar' not in vars(dataset)
-
-
-def test_clouds_that_cannot_be_read_are_skipped(checkout, folder, data, tmp_path):
-    good, bad = velodyne(data)
-    break_file(bad, 'cut')
-    write(tmp_path / 'skip.yaml', data, {**EXPLAINER, 'ON_ERROR': 'skip'})
-    shutil.copy(folder / 'second.pth', tmp_path)
-    place, annotations, _ = run(checkout, tmp_path, 'skip.yaml')
-    assert [frame['frame_id'] for frame in annotations] == [good.stem, bad.stem]
-    assert [e.frame_id for e in ResultStore(place / 'explanations')] == [good.stem]
-    log = max(place.glob('log_eval_*.txt')).read_text()
-    assert f"The cloud of frame '{bad.stem}' in" in log
-    assert '1 failed' in log

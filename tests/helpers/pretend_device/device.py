@@ -24,10 +24,6 @@ devices and waits, not wrong numbers. Never use it in a process that is to use a
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -40,7 +36,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-SOURCE = Path(__file__).with_suffix('.cpp')
+from .build import built
+
+#: Frames of the device itself, and of the plugin beside it, are nobody's.
+HERE = str(Path(__file__).parent)
 DEVICE = torch.device('cuda:0')
 aten = torch.ops.aten
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
@@ -67,37 +66,8 @@ CHANCE = {'index_add', 'index_add_', 'scatter_add', 'scatter_add_', 'cumsum', 'c
           '_adaptive_avg_pool2d_backward', 'reflection_pad2d_backward'}  # fmt: skip
 
 
-class NoDeviceError(Exception):
-    """The device cannot be made here; the message is the reason."""
-
-
-def _built() -> Path:
-    """Compiles the device, once for a version of torch, into the user's cache."""
-    if torch.version.cuda is not None:
-        raise NoDeviceError('this torch has CUDA: run the tests marked gpu on its device instead')
-    base = Path(torch.__file__).parent
-    name = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'explain3d'
-    cache.mkdir(parents=True, exist_ok=True)
-    built = cache / f'pretend_device_{name}.so'
-    if built.exists():
-        return built
-    compiler = os.environ.get('CXX', 'g++')
-    if shutil.which(compiler) is None:
-        raise NoDeviceError(f'there is no C++ compiler {compiler!r} to make the device with')
-    fresh = built.with_suffix(f'.{os.getpid()}')
-    command = [compiler, '-std=c++20', '-O0', '-shared', '-fPIC', f'-I{base}/include',
-               f'-I{base}/include/torch/csrc/api/include', str(SOURCE), '-o', str(fresh),
-               f'-L{base}/lib', '-ltorch_cpu', '-ltorch', '-lc10']  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise NoDeviceError(f'{compiler} fails on {SOURCE.name}: {done.stderr[-2000:]}')
-    fresh.replace(built)
-    return built
-
-
 #: To be loaded before autograd starts its threads, one of which is the device's.
-LIBRARY = ctypes.CDLL(str(_built()))
+LIBRARY = ctypes.CDLL(str(built()))
 
 
 def is_here(value) -> bool:
@@ -310,7 +280,7 @@ class PretendDevice(TorchDispatchMode):
 def _frames():
     frame = sys._getframe(2)
     while frame is not None:
-        if frame.f_code.co_filename != __file__:
+        if not frame.f_code.co_filename.startswith(HERE):
             yield frame, frame.f_code.co_filename
         frame = frame.f_back
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from . import device as P
-from .selection import selected
+from .selection import ALL, SKIPPED, SOME
 
 MAKERS = set(_device_constructors())
 NUMPY, FROM_NUMPY = torch.Tensor.numpy, torch.from_numpy
@@ -135,10 +135,15 @@ def pytest_collection():
         yield
 
 
-def pytest_collection_modifyitems(config, items):
-    quick = config.getoption('--pretend-device') == 'some'
-    kept, rest = [], []
+def choose(config):
+    """Where no files are named, those of ``--pretend-device=some`` or ``all`` run."""
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        names = SOME if config.getoption('--pretend-device') == 'some' else ALL
+        config.args = [str(config.rootpath / name) for name in names]
+
+
+def pytest_collection_modifyitems(items):
     for item in items:
-        (kept if OWN in item.nodeid or selected(item, quick) else rest).append(item)
-    config.hook.pytest_deselected(items=rest)
-    items[:] = kept
+        for start, reason in SKIPPED.items():
+            if item.nodeid.startswith(start):
+                item.add_marker(pytest.mark.skip(reason=f'on a pretended device: {reason}'))

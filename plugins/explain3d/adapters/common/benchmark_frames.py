@@ -130,10 +130,6 @@ class FrameBenchmark(ABC):
         """Returns the batch of one frame with its points moved."""
 
     @abstractmethod
-    def frame_name(self, index: int) -> str:
-        """Returns the name of a frame, without loading it where the data set can say."""
-
-    @abstractmethod
     def _frame(self, batch: Any) -> Frame:
         """Returns the frame of a batch of one."""
 
@@ -247,16 +243,23 @@ class FrameBenchmark(ABC):
     def _start(self, batch: Any, names: Sequence[str]) -> Start:
         """Runs the host's own pass with notes for the methods ``names``."""
         frame = self._frame(batch)
-        frame = replace(frame, frame_id=self._name(frame))
+        frame = replace(frame, frame_id=self._name(self._index, frame))
         frame.check()
         explainers = {name: self.explainers[name] for name in names}
         return start(frame, explainers, partial(self._infer, batch))
 
-    def _name(self, frame: Frame) -> str:
-        """Returns the frame's name in the whole data set: its records are told apart by it."""
-        known = None if self.facts.names is None else self.facts.names[self._index]
-        if known in self.facts.repeated or (known is None and frame.frame_id.startswith('frame_')):
-            return numbered(self._index)
+    def frame_name(self, index: int) -> str:
+        """Returns the name of a frame, which is loaded where the data set does not tell it."""
+        known = None if self.facts.names is None else self.facts.names[index]
+        return self._name(index, None if known else self._frame(self._batch(index)))
+
+    def _name(self, index: int, frame: Frame | None) -> str:
+        """Returns a frame's name in the whole data set: its records are told apart by it."""
+        known = None if self.facts.names is None else self.facts.names[index]
+        if known in self.facts.repeated:
+            return f'{known}+{index:06d}'
+        if known is None and frame.frame_id.startswith('frame_'):
+            return numbered(index)
         return known or frame.frame_id
 
     def _learnt(

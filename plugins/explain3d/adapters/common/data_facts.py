@@ -61,7 +61,8 @@ class DataFacts:
         if logger is not None and self.repeated:
             logger.warning(
                 f'{len(self.repeated)} names are those of several frames, such as '
-                f'{min(self.repeated)!r}: the number of the frame is appended to them. {remedy}'
+                f'{min(self.repeated)!r}: the number of the frame is appended to them. To name '
+                f'them otherwise, {remedy}'
             )
         return names
 

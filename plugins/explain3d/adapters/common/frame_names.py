@@ -66,8 +66,8 @@ class FrameNames:
         if self._remedy and not self._warned:
             self._warned = True
             self._logger.warning(
-                'The frames have no names: they are numbered in the order in which they come. '
-                + self._remedy
+                'The frames have no names: they are numbered in the order in which they come. To '
+                f'name them, {self._remedy}'
             )
 
 

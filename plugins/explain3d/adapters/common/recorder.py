@@ -211,8 +211,8 @@ class Recorder:
             InputError: If another frame has its name in this run; nothing is written.
         """
         self._claim_content(explanation, unsourced)
+        self._save(explanation)  # First: a picture that cannot be drawn does not lose the maps.
         self._draw(explanation, image)
-        self._save(explanation)
         self._count(explanation)
 
     def _claim_content(self, explanation: Explanation, unsourced: bool) -> None:

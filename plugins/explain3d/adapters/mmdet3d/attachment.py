@@ -86,7 +86,16 @@ class Attachment(ExplainingAttachment):
 
     def _picture_of(self, output: Any) -> str | None:
         path = output.metainfo.get('img_path')
-        return path if isinstance(path, str) and os.path.isfile(path) else None
+        if not isinstance(path, str):
+            return None
+        if os.path.isfile(path):
+            return path
+        if self.recorder.pictures is not None:
+            self.recorder.logger.warning(
+                f'The camera picture {path} is not there: the sheet is drawn without it. Fetch the '
+                "file, or look at the data set's data_prefix."
+            )
+        return None
 
 
 def attachable(model: nn.Module) -> nn.Module:

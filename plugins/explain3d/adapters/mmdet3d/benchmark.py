@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,10 +83,6 @@ class FrameBenchmark(common.FrameBenchmark):
     def _moved(self, batch: dict[str, Any], move: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         points = batch['inputs']['points'][0]
         return {**batch, 'inputs': {**batch['inputs'], 'points': [move(points)]}}
-
-    def frame_name(self, index: int) -> str:
-        """Returns the stem of a frame's point file."""
-        return Path(self.dataset.get_data_info(index)['lidar_points']['lidar_path']).stem
 
     @torch.no_grad()
     def _frame(self, batch: dict[str, Any]) -> Frame:

@@ -24,7 +24,7 @@ from .api import on_device
 from .black_box import PcdetBlackBox
 from .checkpoints import checked_checkpoints
 from .data_facts import annotation_digest, facts_of
-from .dataset import build_test_data, clouds, configuration, name_of, opened_host
+from .dataset import build_test_data, clouds, configuration, opened_host
 from .detector import backbone_of, head_of
 from .frame_explainer import FrameExplainer
 from .frames import frames_of
@@ -109,10 +109,6 @@ class FrameBenchmark(common.FrameBenchmark):
     def _moved(self, batch: dict[str, Any], move: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         (frame,) = frames_of(batch)
         return {**batch, **VoxelSettings.of(self.model).full_batch([move(frame.points)])}
-
-    def frame_name(self, index: int) -> str:
-        """Returns the name of a frame, read off the data set's info files where they tell it."""
-        return name_of(self.dataset, index)
 
     def _frame(self, batch: dict[str, Any]) -> Frame:
         return frames_of(batch)[0]

@@ -17,7 +17,6 @@ from ..common.spconv_compat import ensure_cpu_backward
 from .config import data_path, read_config, require_frames
 from .cpu import cpu_mode
 from .entries import set_entry
-from .frames import frame_id_of
 from .host import find_script, import_host, require_device
 
 _LOG = logging.getLogger('explain3d')
@@ -110,18 +109,3 @@ def clouds(
         _, dataset = build_test_data(configuration(path, options, tools), tools)
         count = min(len(dataset), frames or len(dataset))
         return [np.asarray(dataset[index]['points']) for index in range(count)]
-
-
-def name_of(dataset: Any, index: int) -> str:
-    """Returns the name of a frame, read off the data set's info files where they tell it.
-
-    Args:
-        dataset: A data set of OpenPCDet.
-        index: Which frame.
-    """
-    lists = [v for k, v in vars(dataset).items() if k.endswith('infos') and isinstance(v, list)]
-    info = next((infos[index] for infos in lists if len(infos) == len(dataset)), {})
-    name = info.get('frame_id', info.get('point_cloud', {}).get('lidar_idx'))
-    if name is None:
-        return frame_id_of(dataset.collate_batch([dataset[index]]), 0)
-    return frame_id_of({'frame_id': [name]}, 0)

@@ -79,8 +79,8 @@ class DecompositionRecorder(Recorder):
 
     def add(self, found: FrameDecomposition, images: Mapping[str, np.ndarray]) -> None:
         """Draws and writes a new decomposition."""
-        self._draw_frame(found, images)
         self._save(found)
+        self._draw_frame(found, images)
         self._note(found)
 
     def _note(self, found: FrameDecomposition) -> None:

@@ -20,7 +20,8 @@ from ....metrics.separation import METRICS, Figure, figures
 from ...common.weights import weights_digest
 from .decomposer import OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
 from .memo import Memo
-from .perturb import Item, Sensor, only, sensors_of
+from .perturb import Item, Sensor, check_sensors, only, sensors_of
+from .settings import check_output_spec
 
 #: 'relinearized': each input has its own slopes. 'frozen': the clean sample's are replayed.
 MODES = ('relinearized', 'frozen')
@@ -46,7 +47,7 @@ def check_test(
         modes: As in ``SeparationTest``.
         blanked: As in ``SeparationTest``.
         seeds: As in ``SeparationTest``.
-        outputs: As in ``SeparationTest``; they are checked with the model.
+        outputs: As in ``SeparationTest``.
         sensors: As in ``SeparationTest``.
         memoize: As in ``SeparationTest``.
         once: As in ``SeparationTest``.
@@ -65,7 +66,8 @@ def check_test(
         Rules.from_config(rule)
     require_flag('blanked', blanked)
     declared_seeds(seeds)
-    require_dict('sensors', sensors, "dict(lidar=dict(inputs=['points']))")
+    check_output_spec(outputs)
+    check_sensors(sensors)
     require_names('memoize', memoize, 'backbone', optional=False)
     require_names('once', once, 'backbone')
     require_whole('channel', channel, least=0)
@@ -110,8 +112,8 @@ class SeparationTest:
         channel: int = 0,
     ) -> None:
         check_test(
-            rules=rules, modes=modes, blanked=blanked, seeds=seeds, sensors=sensors,
-            memoize=memoize, once=once, channel=channel,
+            rules=rules, modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
+            sensors=sensors, memoize=memoize, once=once, channel=channel,
         )  # fmt: skip
         self.model, self.modes, self.blanked = model, tuple(modes), blanked
         self.rules = {name: Rules.from_config(rule) for name, rule in rules.items()}

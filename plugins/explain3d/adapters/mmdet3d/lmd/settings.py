@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from ....core.checks import (
     require_known,
     require_names,
     require_text,
+    require_whole,
 )
 from ....core.errors import InputError
-from ....lmd import Rules, Seed
+from ....lmd import Output, Rules, Seed
 from ....lmd.decomposition import MODES
 from ....lmd.seeds import declared_seeds
 from .batch import BatchFrame
@@ -30,6 +32,8 @@ REGIONS = ('predicted', 'annotated')
 
 #: What they look like, for messages.
 REFERENCES = "{'camera only': dict(config='camera.py', checkpoint='camera.pth')}"
+
+_MANY = (Mapping, list, tuple)
 
 SeedsSpec = str | Sequence[Seed | Mapping[str, Any]] | None
 OutputsSpec = Sequence[str] | Mapping[str, Any] | None
@@ -90,6 +94,33 @@ def gradcam_of(gradcam: Mapping[str, Any] | None) -> GradCAMSpec | None:
     return GradCAMSpec(**{'layers': None, **gradcam})
 
 
+def check_output_spec(outputs: OutputsSpec) -> None:
+    """Refuses outputs that are wrong whatever the model.
+
+    Args:
+        outputs: As in ``FrameDecomposer``.
+
+    Raises:
+        UnknownNameError: If a key of an output is unknown.
+        InputError: If they are of the wrong kind.
+    """
+    if outputs is None or isinstance(outputs, str):
+        return
+    named = isinstance(outputs, Mapping)
+    kinds = (str, Output, Mapping) if named else (str, Output)
+    each = list(outputs.values() if named else outputs) if isinstance(outputs, _MANY) else [None]
+    if not each or not all(isinstance(output, kinds) for output in each):
+        raise InputError(
+            f'Expected outputs as paths of modules, or a dict of them by name, received '
+            f"{outputs!r}: write ['bbox_head'], or {{'heatmap': dict(module='bbox_head')}}."
+        )
+    for output in each:
+        if isinstance(output, Mapping):
+            require_known('an output', output, [f.name for f in fields(Output)])
+            require_text('module', output.get('module'), 'bbox_head', optional=False)
+            require_whole('call', output.get('call'), least=0, optional=True)
+
+
 def check_settings(
     keep: str = 'maps',
     mode: str = 'production',
@@ -120,6 +151,7 @@ def check_settings(
     gradcam_of(others.get('gradcam'))
     Rules.from_config(others.get('rules'))
     declared_seeds(others.get('seeds'))
+    check_output_spec(others.get('outputs'))
     references = require_dict('references', others.get('references'), REFERENCES)
     for name, spec in references.items():
         require_known(f'the reference {name!r}', spec, ('config', 'checkpoint', 'field'))

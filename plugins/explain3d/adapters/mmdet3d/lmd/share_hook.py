@@ -18,6 +18,7 @@ from ..run_hook import sum_counts
 from .attachment import DecompositionAttachment
 from .batch import BatchFrame
 from .decomposing_hook import DecomposingHook
+from .perturb import check_sensors
 from .recorder import DecompositionRecorder
 from .share_decomposer import SHARE_SETTINGS, ShareDecomposer
 
@@ -101,6 +102,7 @@ class SensorShareHook(DecomposingHook):
     @staticmethod
     def _check(settings: Mapping[str, Any]) -> None:
         check_share_settings(**settings)
+        check_sensors(settings.get('sensors'))
 
     def _decomposer(self, runner: Any, facts: DataFacts) -> ShareDecomposer:
         settings = {'class_names': facts.classes, **self.settings}

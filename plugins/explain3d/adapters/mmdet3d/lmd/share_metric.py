@@ -11,10 +11,10 @@ from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from ....core.checks import require_numbers, require_text
+from ....core.checks import require_text
 from ....core.errors import InputError
 from ....lmd.sensor_report import figures, markdown
-from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
+from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, require_edges, table_of
 from ....lmd.tags import read_tags
 from ....registry import METRICS
 from ...common.share_report import of_frames, protocol_of, write_report
@@ -58,11 +58,7 @@ class SensorShareMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.edges = require_numbers('edges', edges)
-        if list(self.edges) != sorted(set(self.edges)):
-            raise InputError(
-                f'Expected ascending edges of ranges, metres, received {edges}: write (0, 20, 40).'
-            )
+        self.edges = require_edges(edges)
         self.dir = require_text('dir', dir, 'work_dirs/sensors')
         self.tags = {} if tags is None else read_tags(require_text('tags', tags, 'tags.json'))
         self.table: SensorTable | None = None

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from ....core.checks import require_whole
 from ....core.results import ResultStore
 from ....core.session import frozen_evaluation
 from ....lmd.detections import SensorShares
-from ....lmd.sensor_table import SensorTable, boxes_of, table_of
+from ....lmd.sensor_table import SensorTable, boxes_of, require_edges, table_of
 from ....lmd.tags import read_tags
 from ...common.frame_names import FrameNames
 from ...common.frames import digest_of
@@ -64,6 +65,7 @@ def sensor_report(
         UnknownNameError: As ``sensor_shares``.
         NotApplicableError: Likewise.
     """
+    edges, frames = require_edges(edges), require_whole('frames', frames, optional=True)
     detector, known = unwrap(model), {} if tags is None else read_tags(tags)
     decomposer, facts = ShareDecomposer(detector, seeds, **settings), facts_of(dataset)
     folder = Path(out_dir) / 'frames'
