@@ -544,7 +544,7 @@ class TestCounts:
         [
             ({'iou': '2d'}, UnknownNameError, "'3d', 'bev'"),
             ({'thr': 50}, InputError, 'below 1'),
-            ({'threshold': 0.5}, TypeError, 'threshold'),
+            ({'threshold': 0.5}, UnknownNameError, 'threshold'),
         ],
     )
     def test_mistakes_are_found_before_the_run(self, counts, error, message):

@@ -127,5 +127,5 @@ def test_a_detection_takes_a_part_of_the_frame(scene):
 
 
 def test_a_radius_out_of_range():
-    with pytest.raises(InputError, match='radius > 0 or None, received 0'):
+    with pytest.raises(InputError, match='radius > 0, a finite number or None, received 0'):
         OccAM(radius=0)
