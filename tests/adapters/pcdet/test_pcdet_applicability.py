@@ -85,6 +85,15 @@ def test_attaching_refuses(model, monkeypatch):
             attach(model)
 
 
+def test_a_part_that_does_not_run_is_named(model, monkeypatch):
+    def fail(batch):
+        raise AssertionError('only bool masks are supported')
+
+    monkeypatch.setattr(model.backbone_2d, 'forward', fail)
+    with pytest.raises(NotApplicableError, match=r'backbone_2d .* \(AssertionError: only bool'):
+        layers(model)
+
+
 def test_raw_scores_change_nothing(model, monkeypatch):
     """The option makes an anchor head's scores logits, and no difference to a center head."""
     options = dict(method='ODAM', targets=['score', 'x'], layer='stride4')

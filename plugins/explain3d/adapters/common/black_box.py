@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.black_box import BlackBox, Region
+from ...core.override import override
 from ...core.reach import ReachProbe, grid_of
 from ...core.session import frozen_evaluation
 from ...core.structures import Detections
@@ -77,6 +78,7 @@ class DetectorBlackBox(BlackBox):
     def num_classes(self) -> int:
         """How many classes the head knows."""
 
+    @override
     def candidates(self, clouds: Sequence[Tensor], score_thr: float) -> list[Detections]:
         """As in ``BlackBox``."""
         found = []
@@ -89,6 +91,7 @@ class DetectorBlackBox(BlackBox):
                 found.append(_joined(parts) if parts else self._nothing())
         return found
 
+    @override
     def candidates_in(
         self,
         clouds: Sequence[Tensor],
@@ -108,10 +111,12 @@ class DetectorBlackBox(BlackBox):
                 for answer in self._answers(clouds, window)
             ]
 
+    @override
     def reach(self) -> tuple[float, float] | None:
         """As in ``BlackBox``; known once ``candidates_in`` has seen a base."""
         return None if self._passes.view is None else self._passes.view.metres()
 
+    @override
     def cost(self, regions: Sequence[Region], base: Tensor, anywhere: bool = False) -> float:
         """As in ``BlackBox``."""
         window = self._window(regions, anywhere) if self._remembers(base) else None

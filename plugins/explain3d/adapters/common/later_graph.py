@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.capture import Leaf
+from ...core.override import override
 from .rows import cell_keys
 
 #: A pass with a graph: the leaf, and the attributes by name.
@@ -78,6 +79,7 @@ class _Joined(torch.autograd.Function):
     """The values as they are; the gradient at the leaf comes from ``LaterGraph``."""
 
     @staticmethod
+    @override
     def forward(
         ctx: Any, later: LaterGraph, names: tuple[str, ...], leaf: Tensor, *values: Tensor
     ) -> tuple[Tensor, ...]:
@@ -87,6 +89,7 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @override
     def backward(ctx: Any, *weights: Tensor | None) -> tuple[Tensor | None, ...]:
         found = ctx.later.gradient(ctx.names, weights)
         return None, None, found, *(None for _ in weights)

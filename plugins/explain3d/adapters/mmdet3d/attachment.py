@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from ...core.errors import NotApplicableError
+from ...core.override import override
 from ...core.structures import Explanation
 from ..common.attachment import ExplainingAttachment
 from ..common.frames import Frame
@@ -42,6 +43,7 @@ class Attachment(ExplainingAttachment):
     #: The detector for metrics, once there was a frame; in a tuple, as it may be None.
     _black_box: tuple[MMDet3DBlackBox | None] | None = None
 
+    @override
     def _shadows(self) -> dict[str, Callable]:
         return {'predict': self._explained_predict, 'aug_test': _refuse_augmentation}
 
@@ -75,15 +77,18 @@ class Attachment(ExplainingAttachment):
         sample.pred_instances = InstanceData()
         return sample
 
+    @override
     def _explain_frame(self, frame: Frame, output: Any, plan: Explanation) -> Explanation:
         return self.worker.explain(self._host, frame, output, plan)
 
+    @override
     def _hand_over(self, output: Any, explanation: Explanation) -> None:
         if self._black_box is None:
             self._black_box = (black_box_of(self.model, self._host),)
         (explanation.black_box,) = self._black_box
         setattr(output, FIELD, explanation)
 
+    @override
     def _picture_of(self, output: Any) -> str | None:
         path = output.metainfo.get('img_path')
         if not isinstance(path, str):

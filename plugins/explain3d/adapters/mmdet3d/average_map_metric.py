@@ -20,6 +20,8 @@ from explain3d.metrics.average_shares import FrameShare, share_of
 from explain3d.metrics.average_statistics import Figure, figures
 from explain3d.registry import METRICS
 
+from ...core.override import override
+
 
 @METRICS.register_module()
 class AverageMapMetric(BaseMetric):
@@ -62,6 +64,7 @@ class AverageMapMetric(BaseMetric):
         self.dir = require_text('dir', dir, 'work_dirs/average_maps')
         self.pictures = require_flag('pictures', pictures)
 
+    @override
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keeps what the frames of a batch contribute; one entry a frame, whatever it has.
 
@@ -80,6 +83,7 @@ class AverageMapMetric(BaseMetric):
             failed = 'error' in explanation.maps.info
             self.results.append(None if failed else share_of(explanation, self.protocol))
 
+    @override
     def compute_metrics(self, results: list[FrameShare | None]) -> dict[str, float]:
         """Averages the maps of all frames, and writes the files.
 

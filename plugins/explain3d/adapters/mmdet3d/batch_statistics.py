@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from ...core.override import override
+
 
 class _Losses(nn.Module):
     """Takes a batch of a data loader through the whole detector, its heads too."""
@@ -17,6 +19,7 @@ class _Losses(nn.Module):
         super().__init__()
         self.model, self.training = model, model.training  # To be restored.
 
+    @override
     def forward(self, data: Mapping[str, Any]) -> None:
         self.model(**self.model.data_preprocessor(data, True), mode='loss')
 

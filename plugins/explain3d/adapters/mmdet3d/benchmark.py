@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from ...core.errors import InputError
+from ...core.override import override
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan, data_settings
@@ -34,6 +35,7 @@ class FrameBenchmark(common.FrameBenchmark):
     Arguments and errors as in ``adapters.common.benchmark_frames.FrameBenchmark``.
     """
 
+    @override
     def _load(self) -> tuple[nn.Module, Any]:
         from mmdet3d.apis import init_model
         from mmdet3d.registry import DATASETS
@@ -57,43 +59,54 @@ class FrameBenchmark(common.FrameBenchmark):
         self._data_config = config.test_dataloader.dataset
         return model, DATASETS.build(self._data_config)
 
+    @override
     def _data(self) -> dict[str, Any]:
         return data_settings(self._data_config)
 
+    @override
     def _facts(self) -> DataFacts:
         return facts_of(self.dataset)
 
+    @override
     def _annotation(self) -> str | None:
         return annotation_digest(self.dataset)
 
+    @override
     def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
         return FrameExplainer(self.model, method, self.plan.targets, select, facts=self.facts)
 
+    @override
     def _black_box(self) -> MMDet3DBlackBox:
         return MMDet3DBlackBox(self.model, batch_size=self.plan.batch_size)
 
+    @override
     def _parts(self) -> list[tuple[str, nn.Module]]:
         path, head = head_of(self.model)
         parts = [(path, head), *reversed(backbone_of(self.model).parts)]
         return [(name, part) for name, part in parts if next(part.parameters(), None) is not None]
 
+    @override
     def _batch(self, index: int) -> dict[str, Any]:
         return pseudo_collate([self.dataset[index]])
 
+    @override
     def _moved(self, batch: dict[str, Any], move: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         points = batch['inputs']['points'][0]
         return {**batch, 'inputs': {**batch['inputs'], 'points': [move(points)]}}
 
     @torch.no_grad()
+    @override
     def _frame(self, batch: dict[str, Any]) -> Frame:
         data = self.model.data_preprocessor(batch, False)
         explainer = next(iter(self.explainers.values()))
         return explainer.frames(data['inputs'], data['data_samples'])[0]
 
     @torch.no_grad()
+    @override
     def _infer(self, batch: dict[str, Any]) -> Any:
         return self.model.test_step(batch)[0]
 
+    @override
     def _trace(
         self, explainer: FrameExplainer, frame: Frame, output: Any, detections: Detections
     ) -> Trace:

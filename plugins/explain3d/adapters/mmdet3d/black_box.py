@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...core.errors import NotApplicableError
+from ...core.override import override
 from ...core.session import overridden
 from ..common.black_box import DetectorBlackBox
 from ..common.candidates import Candidates
@@ -70,15 +71,18 @@ class MMDet3DBlackBox(DetectorBlackBox):
         self._class = candidates_class(self.head)
 
     @property
+    @override
     def num_classes(self) -> int:
         """How many classes the head knows; CenterHead has a number for each task."""
         count = self.head.num_classes
         return count if isinstance(count, int) else sum(count)
 
+    @override
     def candidates_of(self, raw: Any) -> Candidates:
         """As in ``DetectorBlackBox``."""
         return self._class(self.head, *raw)
 
+    @override
     def raw(self, clouds: Sequence[Tensor]) -> Any:
         """As in ``DetectorBlackBox``."""
         from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes

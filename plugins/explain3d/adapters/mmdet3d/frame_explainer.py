@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ...core.override import override
 from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Trace
 from ...core.targets import TargetSpec
@@ -60,10 +61,12 @@ class FrameExplainer(common.FrameExplainer):
         check_class_order(facts.classes, self.class_names, 'the checkpoint')
         check_class_order(self.class_names, head_classes(model), 'its head')
 
+    @override
     def _make_tracer(self, layer: str) -> Tracer:
         return Tracer(self.model, layer)
 
     @property
+    @override
     def point_range(self) -> tuple[float, ...]:
         """As in ``adapters.common.frame_explainer.FrameExplainer``."""
         return tuple(float(v) for v in voxel_layer(self.model).point_cloud_range)
@@ -82,6 +85,7 @@ class FrameExplainer(common.FrameExplainer):
         source, repeat = sample.metainfo.get('lidar_path'), self.names.is_repeat(number)
         return Frame(name, one['points'][0], one, source, repeat=repeat)
 
+    @override
     def select(self, frame: Frame, output: Any) -> Explanation:
         """Returns what the predictions tell of a frame: an explanation without maps.
 

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 
 from ...core.checks import require_text
+from ...core.override import override
 from ...core.targets import TargetSpec
 from ...registry import HOOKS
 from ..common.data_facts import UNKNOWN
@@ -87,6 +88,7 @@ class ExplainerHook(TestRunHook):
         self.frame_id = require_text('frame_id', frame_id, 'sample_idx')
         self.check_checkpoint = check_checkpoint
 
+    @override
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
         self._let_go()  # A run that was interrupted between two frames told nobody.
@@ -123,6 +125,7 @@ class ExplainerHook(TestRunHook):
             f'{frames.tracer.layer.name} into {outputs["dir"]}'
         )
 
+    @override
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the detector and reports what all processes did."""
         attachment = self._let_go()

@@ -14,6 +14,7 @@ from explain3d.core.checks import require_dict, require_known
 from explain3d.core.errors import InputError
 from explain3d.registry import METRICS
 
+from ...core.override import override
 from .compiled import keep_compiled
 from .kitti_counts import CountProtocol, count_kitti
 from .kitti_iou import cpu_rotate_iou
@@ -59,11 +60,13 @@ class KittiMetricCPU(KittiMetric):
             require_known('counts', protocol, [f.name for f in fields(CountProtocol)])
         self.counts = [CountProtocol(**protocol) for protocol in counts]
 
+    @override
     def convert_annos_to_kitti_annos(self, data_infos: dict) -> list[dict]:
         """As ``KittiMetric``; knows DontCare where the converter left it out of the names."""
         data_infos['metainfo']['categories'].setdefault('DontCare', -1)
         return super().convert_annos_to_kitti_annos(data_infos)
 
+    @override
     def format_results(self, results: list[dict], *args: Any, **kwargs: Any) -> Any:
         """As ``KittiMetric``.
 
@@ -78,6 +81,7 @@ class KittiMetricCPU(KittiMetric):
             )
         return super().format_results(results, *args, **kwargs)
 
+    @override
     def kitti_evaluate(
         self,
         results_dict: dict,

@@ -14,6 +14,8 @@ from explain3d.core.checks import require_number, require_numbers
 from explain3d.core.errors import InputError
 from explain3d.registry import METRICS
 
+from ...core.override import override
+
 
 @METRICS.register_module()
 class OverlapAP(IndoorMetric):
@@ -52,6 +54,7 @@ class OverlapAP(IndoorMetric):
             point_cloud_range = require_numbers('a point_cloud_range', point_cloud_range, 6)
         self.range = point_cloud_range
 
+    @override
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keeps truth within the range, and boxes without their velocity.
 
@@ -83,6 +86,7 @@ class OverlapAP(IndoorMetric):
             )
         super().process(data_batch, kept)
 
+    @override
     def compute_metrics(self, results: list) -> dict[str, float]:
         """As ``IndoorMetric``, of the classes that there is truth of."""
         labels = {int(label) for truth, _ in results for label in truth['gt_labels_3d']}

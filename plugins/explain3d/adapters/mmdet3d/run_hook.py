@@ -11,6 +11,7 @@ import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 
+from ...core.override import override
 from ..common.class_names import check_class_order
 from ..common.data_facts import DataFacts
 from ..common.shadow import ModelAttachment
@@ -37,6 +38,7 @@ class TestRunHook(Hook):
         """Puts the data set's loading back when it is closed."""
         return ExitStack()
 
+    @override
     def after_test_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
         """Lets go after the last batch: nothing is told if the evaluation then fails."""
         if batch_idx + 1 == len(runner.test_dataloader):

@@ -26,6 +26,8 @@ from explain3d.metrics.saliency_report import markdown
 from explain3d.metrics.saliency_table import save_records, table_of
 from explain3d.registry import EVALUATOR, METRICS
 
+from ...core.override import override
+
 
 @METRICS.register_module()
 class SaliencyMetric(BaseMetric):
@@ -74,6 +76,7 @@ class SaliencyMetric(BaseMetric):
         self.draws = require_whole('draws', draws)
         self.objects = 0  # Annotated ones in the frames of this process.
 
+    @override
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Measures the frames of a batch; one entry a frame, whatever it has.
 
@@ -91,6 +94,7 @@ class SaliencyMetric(BaseMetric):
             found = self.measure.records(explanation)
             self.results.append([asdict(record) for record in found])
 
+    @override
     def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
         """Summarises the objects of all frames.
 

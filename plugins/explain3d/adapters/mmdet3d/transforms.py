@@ -7,6 +7,8 @@ from mmcv.transforms import BaseTransform
 
 from explain3d.registry import TRANSFORMS
 
+from ...core.override import override
+
 if 'long' not in vars(np):
     # MMDetection3D's DataBaseSampler names numpy.long, which numpy 1.24 to 1.26 do not have.
     np.long = np.int64
@@ -20,6 +22,7 @@ class AppendZeroVelocity(BaseTransform):
     velocity stay as they are.
     """
 
+    @override
     def transform(self, results: dict) -> dict:
         """Appends the two columns to ``results['gt_bboxes_3d']``."""
         boxes = results['gt_bboxes_3d']

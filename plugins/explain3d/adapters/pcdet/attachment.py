@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.override import override
 from ...core.structures import Explanation
 from ..common.attachment import ExplainingAttachment
 from ..common.frames import Frame
@@ -40,6 +41,7 @@ class Attachment(ExplainingAttachment):
         super().__init__(*args, **kwargs)
         self.explained = explained
 
+    @override
     def _shadows(self) -> dict[str, Callable]:
         return {'forward': self._explained_forward}
 
@@ -83,11 +85,13 @@ class Attachment(ExplainingAttachment):
             recalled.update(counts)
         return predicted, dict(recalled)
 
+    @override
     def _explain_frame(
         self, frame: Frame, output: Mapping[str, Tensor], plan: Explanation
     ) -> Explanation:
         return self.worker.explain(self._host, frame, plan)
 
+    @override
     def _hand_over(self, output: Mapping[str, Tensor], explanation: Explanation) -> None:
         if self._black_box is None:
             self._black_box = (black_box_of(self.model, self._host, self.worker.tracer.family),)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import InputError, NotApplicableError
+from ...core.override import override
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan
@@ -56,6 +57,7 @@ class FrameBenchmark(common.FrameBenchmark):
         self._template, self._tools = template, tools
         super().__init__(plan, folder)
 
+    @override
     def _load(self) -> tuple[nn.Module, Any]:
         plan = self.plan
         if plan.checkpoint is None or not Path(plan.checkpoint).is_file():
@@ -75,20 +77,25 @@ class FrameBenchmark(common.FrameBenchmark):
             model.load_params_from_file(filename=plan.checkpoint, logger=_LOG, to_cpu=True)
         return model.to(plan.device).eval(), dataset
 
+    @override
     def _data(self) -> dict[str, Any]:
         return self._data_config
 
+    @override
     def _facts(self) -> DataFacts:
         return facts_of(self.dataset)
 
+    @override
     def _annotation(self) -> str | None:
         return annotation_digest(self.dataset)
 
+    @override
     def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
         return FrameExplainer(
             self.model, method, self.plan.targets, select, facts=self.facts, **self.plan.tracing
         )
 
+    @override
     def _black_box(self) -> PcdetBlackBox | None:
         family = self.plan.tracing.get('head')
         try:
@@ -98,25 +105,31 @@ class FrameBenchmark(common.FrameBenchmark):
                 raise
             return None  # Two stages: the other metrics do without.
 
+    @override
     def _parts(self) -> list[tuple[str, nn.Module]]:
         parts = [head_of(self.model), *reversed(backbone_of(self.model).items())]
         return [(name, part) for name, part in parts if next(part.parameters(), None) is not None]
 
+    @override
     def _batch(self, index: int) -> dict[str, Any]:
         batch = self.dataset.collate_batch([self.dataset[index]])
         return on_device(batch, next(self.model.parameters()).device)
 
+    @override
     def _moved(self, batch: dict[str, Any], move: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         (frame,) = frames_of(batch)
         return {**batch, **VoxelSettings.of(self.model).full_batch([move(frame.points)])}
 
+    @override
     def _frame(self, batch: dict[str, Any]) -> Frame:
         return frames_of(batch)[0]
 
     @torch.no_grad()
+    @override
     def _infer(self, batch: dict[str, Any]) -> Any:
         return self.model(dict(batch))[0][0]
 
+    @override
     def _trace(
         self, explainer: FrameExplainer, frame: Frame, output: Any, detections: Detections
     ) -> Trace:

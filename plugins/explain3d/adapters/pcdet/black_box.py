@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...core.black_box import Region
 from ...core.errors import NotApplicableError
+from ...core.override import override
 from ...core.session import overridden
 from ...core.structures import Detections
 from ..common.black_box import DetectorBlackBox
@@ -78,14 +79,17 @@ class PcdetBlackBox(DetectorBlackBox):
         self._cleaned_from = Unchanged(())
 
     @property
+    @override
     def num_classes(self) -> int:
         """How many classes the head knows."""
         return int(getattr(self.head, 'num_class', len(self.class_names)))
 
+    @override
     def candidates(self, clouds: Sequence[Tensor], score_thr: float) -> list[Detections]:
         """As in ``BlackBox``."""
         return super().candidates([self._inside_grid(cloud) for cloud in clouds], score_thr)
 
+    @override
     def candidates_in(
         self,
         clouds: Sequence[Tensor],
@@ -99,6 +103,7 @@ class PcdetBlackBox(DetectorBlackBox):
         clouds = [self._inside_grid(cloud) for cloud in clouds]
         return super().candidates_in(clouds, regions, score_thr, base, anywhere)
 
+    @override
     def cost(self, regions: Sequence[Region], base: Tensor, anywhere: bool = False) -> float:
         """As in ``BlackBox``."""
         return super().cost(regions, self._base_inside_grid(base), anywhere)
@@ -121,14 +126,17 @@ class PcdetBlackBox(DetectorBlackBox):
             return self._cleaned
         return cloud[self._voxels.holds(cloud)]
 
+    @override
     def candidates_of(self, raw: Any) -> Candidates:
         """As in ``DetectorBlackBox``."""
         return self._class.of_maps(self.head, raw) if self._class.dense else raw.candidates
 
+    @override
     def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
         for part in [clouds] if self._class.dense else [[cloud] for cloud in clouds]:
             yield from super()._whole(part)
 
+    @override
     def raw(self, clouds: Sequence[Tensor]) -> Any:
         """As in ``DetectorBlackBox``."""
         batch = self.batch(clouds)
@@ -174,6 +182,7 @@ class _Encoder(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
+    @override
     def forward(self, bev: Tensor | None) -> Tensor | None:
         return bev
 

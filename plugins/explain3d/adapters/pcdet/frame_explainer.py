@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...core.override import override
 from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Trace
 from ...core.targets import TargetSpec
@@ -59,15 +60,18 @@ class FrameExplainer(common.FrameExplainer):
         check_class_order(facts.classes, self.class_names, 'the detector (CLASS_NAMES)')
         check_class_order(sorted(self.class_names), head_classes(model), 'CLASS_NAMES_EACH_HEAD')
 
+    @override
     def _make_tracer(self, layer: str) -> Tracer:
         return Tracer(self.model, layer, **self._trace_options)
 
     @property
+    @override
     def settings(self) -> dict[str, Any]:
         """What decides an explanation, as plain data; a digest stands for the model's weights."""
         return {**super().settings, **self._trace_options}
 
     @property
+    @override
     def point_range(self) -> tuple[float, ...]:
         """As in ``adapters.common.frame_explainer.FrameExplainer``."""
         return tuple(float(v) for v in self.model.dataset.point_cloud_range)
@@ -76,6 +80,7 @@ class FrameExplainer(common.FrameExplainer):
         """Takes a batch apart; to be called before the host's own pass, which changes it."""
         return frames_of(batch, self.names)
 
+    @override
     def select(self, frame: Frame, output: Mapping[str, Tensor]) -> Explanation:
         """Returns what the predictions tell of a frame: an explanation without maps.
 

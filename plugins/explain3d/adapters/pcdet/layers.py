@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...core.capture import is_sparse
+from ...core.errors import NotApplicableError
 from ...core.receptive_field import Grid
 from ...core.session import frozen_evaluation
 from ..common.layers import BEV, PILLARS, SPARSE, LayerInfo, with_aliases
@@ -38,7 +40,7 @@ def layers(model: nn.Module) -> list[LayerInfo]:
         model: A voxel or pillar detector of OpenPCDet, without wrappers.
 
     Raises:
-        NotApplicableError: If the model has no voxel grid.
+        NotApplicableError: If the model has no voxel grid, or a part of it does not run.
     """
     parts = backbone_of(model)
     probe = _probe_of(model, parts)
@@ -46,12 +48,25 @@ def layers(model: nn.Module) -> list[LayerInfo]:
     with frozen_evaluation(model), forgotten(model), torch.no_grad():
         for path, module in parts.items():
             before = dict(batch)
-            with probe.watching(path, module):
+            with probe.watching(path, module), _running(model, path, module):
                 batch = module(batch)
             _note_entry(probe, path, before, batch)
     found = list(probe.found.values())
     bev = 'map_to_bev_module' if 'map_to_bev_module' in parts else _last_map(found)
     return with_aliases(found, bev, 'backbone_2d')
+
+
+@contextmanager
+def _running(model: nn.Module, path: str, module: nn.Module) -> Iterator[None]:
+    """Says which part of a detector fails, which it would do in its own pass as well."""
+    try:
+        yield
+    except Exception as error:
+        raise NotApplicableError(
+            f'{type(model).__name__}.{path} ({type(module).__name__}) fails on two voxels '
+            f'({type(error).__name__}: {error}): expected a detector that runs here. Does it '
+            'without an explainer (--no-explainer), with this version of torch?'
+        ) from error
 
 
 def _probe_of(model: nn.Module, parts: Mapping[str, nn.Module]) -> GridProbe:

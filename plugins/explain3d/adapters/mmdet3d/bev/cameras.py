@@ -13,6 +13,7 @@ from mmengine.fileio import get
 from explain3d.core.errors import InputError
 from explain3d.registry import TRANSFORMS
 
+from ....core.override import override
 from .geometry import rigid_inverse
 
 CAMERAS = (
@@ -42,6 +43,7 @@ class LoadSurroundCameras(BaseTransform):
         self.cameras = tuple(cameras)
         self.compensate = compensate
 
+    @override
     def transform(self, results: dict) -> dict:
         """Adds ``img``, ``img_path``, ``cam_names``, ``cam2img``, ``cam2ego``."""
         missing = [name for name in self.cameras if name not in results['images']]
@@ -95,6 +97,7 @@ class ResizeCropCameras(BaseTransform):
         self.shift = shift
         self.how = dict(interpolation=interpolation, backend=backend)
 
+    @override
     def transform(self, results: dict) -> dict:
         """Changes ``img`` and ``cam2img``; adds ``img_shape`` (height, width)."""
         pairs = [

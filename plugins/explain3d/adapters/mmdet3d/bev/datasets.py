@@ -13,6 +13,7 @@ from mmengine.dataset import BaseDataset
 from explain3d.core.errors import InputError
 from explain3d.registry import DATASETS
 
+from ....core.override import override
 from .cameras import CAMERAS
 
 #: nuScenes' levels of visibility by their names in the keyframes' files.
@@ -72,6 +73,7 @@ class NuScenesBEVDataset(NuScenesDataset):
             **kwargs,
         )
 
+    @override
     def parse_data_info(self, info: dict) -> dict:
         """As the base class; keeps radars and vehicles, drops what no transform here reads."""
         if 'vehicles' not in info or 'radars' not in info:
@@ -125,6 +127,7 @@ class NuScenesKeyframes(BaseDataset):
             data_root=data_root, pipeline=_with_blanks(pipeline, blank_sensors), **kwargs
         )
 
+    @override
     def load_data_list(self) -> list[dict]:
         """Reads the folders, sorted by name."""
         needed = 'LIDAR_TOP.bin' if self.with_lidar else 'radar_points.npy'

@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform
 
 from explain3d.registry import TRANSFORMS
 
+from ....core.override import override
 from .geometry import move, rigid_inverse
 
 
@@ -27,6 +28,7 @@ class LoadLidarSweeps(BaseTransform):
         self.sweeps = sweeps
         self.min_distance = min_distance
 
+    @override
     def transform(self, results: dict) -> dict:
         """Adds ``points``."""
         key = results['lidar_points']

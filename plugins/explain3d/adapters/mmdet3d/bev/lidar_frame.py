@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from explain3d.core.errors import InputError
 from explain3d.registry import TRANSFORMS
 
+from ....core.override import override
 from .geometry import rigid_inverse
 
 _FLIPS = {'HF': [1.0, -1.0, 1.0, 1.0], 'VF': [-1.0, 1.0, 1.0, 1.0]}
@@ -22,6 +23,7 @@ class CamerasToLidar(BaseTransform):
     camera to the LiDAR frame in which points and boxes are now.
     """
 
+    @override
     def transform(self, results: dict) -> dict:
         """Adds ``cam2lidar``.
 

@@ -14,6 +14,7 @@ from explain3d.core.errors import InputError
 from explain3d.metrics.bev_iou import intersection_and_union, iou, ring_masks
 from explain3d.registry import METRICS
 
+from ....core.override import override
 from .geometry import BEVGrid
 
 
@@ -49,6 +50,7 @@ class BEVSegMetric(BaseMetric):
             require_number('the outer end of a ring', high, above=low)
         self.threshold = require_number('threshold', threshold, above=0, below=1)
 
+    @override
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts a batch."""
         for sample in data_samples:
@@ -72,6 +74,7 @@ class BEVSegMetric(BaseMetric):
             )
             self.results.append(counts.cpu())
 
+    @override
     def compute_metrics(self, results: list[torch.Tensor]) -> dict[str, float]:
         """Returns the figures and logs them with their counts."""
         counts = torch.stack(results).sum(0)

@@ -12,6 +12,7 @@ from mmcv.transforms import BaseTransform
 from explain3d.core.errors import InputError
 from explain3d.registry import TRANSFORMS
 
+from ....core.override import override
 from .geometry import move, turn
 
 RADARS = (
@@ -101,6 +102,7 @@ class LoadRadarSweeps(BaseTransform):
         self.min_distance = min_distance
         self.velocities = velocities
 
+    @override
     def transform(self, results: dict) -> dict:
         """Adds ``radar``, ``radar_fields`` and ``radar_velocities``."""
         if 'radars' not in results:
@@ -159,6 +161,7 @@ class LoadRadarArray(BaseTransform):
         self.wanted = wanted
         self.columns = [list(fields).index(name) for name in wanted]
 
+    @override
     def transform(self, results: dict) -> dict:
         """Adds ``radar``, ``radar_fields`` and ``radar_velocities``."""
         results['radar'] = np.load(results['radar_path'])[:, self.columns].astype(np.float32)

@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from explain3d.core.errors import InputError
 from explain3d.registry import TRANSFORMS
 
+from ....core.override import override
 from .geometry import EGO_TO_REFERENCE_AXES, about_vertical, move, rigid_inverse, turn
 from .radar import VECTORS
 
@@ -47,6 +48,7 @@ class ToReferenceFrame(BaseTransform):
         self.rotate = rotate
         self.mirror = mirror
 
+    @override
     def transform(self, results: dict) -> dict:
         """Moves the sample."""
         ego2ref = self._origin(results)

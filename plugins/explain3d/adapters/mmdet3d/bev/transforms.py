@@ -14,6 +14,7 @@ from mmengine.structures import PixelData
 from explain3d.core.errors import InputError
 from explain3d.registry import TRANSFORMS
 
+from ....core.override import override
 from .geometry import BEVGrid
 from .ground_truth import vehicle_maps
 
@@ -49,6 +50,7 @@ class VehicleBEVMaps(BaseTransform):
         self.grid = BEVGrid(**{name: tuple(axis) for name, axis in grid.items()})
         self.options = dict(how=fill, ignored=tuple(ignored_visibility), radius=radius)
 
+    @override
     def transform(self, results: dict) -> dict:
         """Adds ``gt_bev`` and ``bev_grid``."""
         vehicles = results['vehicles']
@@ -89,6 +91,7 @@ class BlankSensor(BaseTransform):
             )
         self.sensors = dict(sensors) if isinstance(sensors, dict) else tuple(sensors)
 
+    @override
     def transform(self, results: dict) -> dict:
         """Blanks the sensors in the sample; ``blanked`` names them."""
         blanked = tuple(self._draw())
@@ -120,6 +123,7 @@ class PackBEVInputs(BaseTransform):
     (2, Z, X) where there is ground truth, and as metainfo cameras, grid and names.
     """
 
+    @override
     def transform(self, results: dict) -> dict:
         """Returns ``dict(inputs=..., data_samples=...)``."""
         inputs = {}

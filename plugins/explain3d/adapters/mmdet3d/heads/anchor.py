@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from ....core.override import override
 from ...common.candidates import Candidates, with_geometric_center
 
 #: Anchors of a generator, which builds them anew for every frame: by sizes of maps, device, width.
@@ -53,10 +54,12 @@ class AnchorCandidates(Candidates):
             known[key] = torch.cat([level.reshape(-1, key[2]) for level in levels])
         return known[key]
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns all anchors: each can be reported as any class."""
         return torch.arange(len(self.anchors), device=self.anchors.device)
 
+    @override
     def cells(self, index: Tensor) -> Tensor:
         """Returns the rows and columns of the anchors."""
         if len(self.map_sizes) != 1:
@@ -65,10 +68,12 @@ class AnchorCandidates(Candidates):
         cell = index // (len(self.anchors) // (height * width))
         return torch.stack([cell // width, cell % width], 1)
 
+    @override
     def places(self, index: Tensor) -> Tensor:
         """Returns the centres of the anchors."""
         return self.anchors[index, :2]
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the decoded boxes, turned as the direction classifier says."""
         boxes = self.head.bbox_coder.decode(self.anchors[index], self.deltas[index])
@@ -84,16 +89,19 @@ class AnchorCandidates(Candidates):
         half_turns = torch.floor(start / torch.pi + self.head.dir_limit_offset)
         return yaw + ((direction - half_turns) * torch.pi).detach()
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the anchors' class outputs."""
         return self.classes[index, label]
 
+    @override
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns their sigmoid, or softmax where the head was trained with it."""
         if self.head.use_sigmoid_cls:
             return self.logits(index, label).sigmoid()
         return self.classes[index].softmax(1).gather(1, label[:, None])[:, 0]
 
+    @override
     def above(self, label: int, score_thr: float) -> Tensor:
         """Returns the indices of the anchors above a score, without a copy of all rows."""
         if not self.head.use_sigmoid_cls or not isinstance(self.classes, _MapRows):

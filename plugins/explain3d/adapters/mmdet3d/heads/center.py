@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.normalize import full_precision
+from ....core.override import override
 from ...common.candidates import Candidates
 
 
@@ -44,6 +45,7 @@ class CenterCandidates(Candidates):
     def _task_of(self, label: int) -> int:
         return max(task for task, first in enumerate(self.first_label) if first <= label)
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the cells of the label's task."""
         start = self._task_of(label) * self.cells_per_task
@@ -51,11 +53,13 @@ class CenterCandidates(Candidates):
             start, start + self.cells_per_task, device=self.maps[0]['heatmap'].device
         )
 
+    @override
     def cells(self, index: Tensor) -> Tensor:
         """Returns the rows and columns of the cells."""
         cell = index % self.cells_per_task
         return torch.stack([cell // self.width, cell % self.width], 1)
 
+    @override
     def places(self, index: Tensor) -> Tensor:
         """Returns the centres of the cells."""
         columns = self.cells(index).flip(1) + 0.5
@@ -63,6 +67,7 @@ class CenterCandidates(Candidates):
         size = columns.new_tensor(coder.voxel_size[:2]) * coder.out_size_factor
         return columns * size + columns.new_tensor(coder.pc_range[:2])
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes of the cells' regression outputs."""
         maps = {name: rows[index] for name, rows in self.regression.items()}
@@ -77,6 +82,7 @@ class CenterCandidates(Candidates):
         yaw = torch.atan2(maps['rot'][:, :1], maps['rot'][:, 1:2])
         return torch.cat([xy, maps['height'], dim, yaw], 1)  # The head's height is the centre's.
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map before the sigmoid."""
         return self.heat[label, index % self.cells_per_task]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ....core.override import override
 from ...common.candidates import Candidates, with_geometric_center
 
 
@@ -37,14 +38,17 @@ class PVRCNNCandidates(Candidates):
         self.deltas = deltas
         self.labels = labels[0]
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the proposals of that label."""
         return (self.labels == label).nonzero().flatten()
 
+    @override
     def choice(self) -> Tensor:
         """Returns the proposals."""
         return self.rois
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the refined proposals."""
         rois = self.rois[index]
@@ -55,6 +59,7 @@ class PVRCNNCandidates(Candidates):
         center = torch.stack([x * cos - y * sin, x * sin + y * cos, z], 1) + rois[:, :3]
         return with_geometric_center(torch.cat([center, boxes[:, 3:]], 1))
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the refinement score; a proposal keeps its label."""
         return self.raw[index]

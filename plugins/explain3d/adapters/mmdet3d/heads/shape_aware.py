@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ....core.override import override
 from .anchor import AnchorCandidates
 
 
@@ -36,6 +37,7 @@ class ShapeAwareCandidates(AnchorCandidates):
         self.anchors = self._anchors(cls_scores)
         self.map_sizes = ()  # A map of its own for each group.
 
+    @override
     def _anchors(self, maps: list[Tensor]) -> Tensor:
         sizes = self.head.featmap_sizes
         levels = self.head.prior_generator.grid_anchors(sizes, device=maps[0].device)

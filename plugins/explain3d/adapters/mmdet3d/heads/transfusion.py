@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.normalize import full_precision
+from ....core.override import override
 from ...common.candidates import Candidates
 
 
@@ -33,14 +34,17 @@ class TransFusionCandidates(Candidates):
         names = ('heatmap', 'query_heatmap_score', 'center', 'height', 'dim', 'rot')
         self.rows = {name: outputs[0][0][name][0].T[-count:] for name in names}
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns all queries."""
         return torch.arange(len(self.rows['center']), device=self.rows['center'].device)
 
+    @override
     def choice(self) -> Tensor:
         """Returns the heat map's scores of the queries: each pass has its own."""
         return self.rows['query_heatmap_score'].detach()
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the queries' boxes."""
         rows = {name: full_precision(values[index]) for name, values in self.rows.items()}
@@ -50,10 +54,12 @@ class TransFusionCandidates(Candidates):
         yaw = torch.atan2(rows['rot'][:, :1], rows['rot'][:, 1:2])
         return torch.cat([xy, rows['height'], rows['dim'].exp(), yaw], 1)
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the decoder's class output."""
         return self.rows['heatmap'][index, label]
 
+    @override
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the product of the decoder's score and the heat map's."""
         weight = self.rows['query_heatmap_score'][index, label]

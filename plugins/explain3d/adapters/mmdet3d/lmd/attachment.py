@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ....core.override import override
 from ...common.shadow import ModelAttachment
 from .batch import BatchFrame
 
@@ -26,6 +27,7 @@ class DecompositionAttachment(ModelAttachment):
     #: Name of the result on a data sample.
     field = FIELD
 
+    @override
     def _shadows(self) -> dict[str, Callable]:
         return {'test_step': self._decomposed_test_step}
 

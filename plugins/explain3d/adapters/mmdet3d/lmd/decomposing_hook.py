@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ....core.checks import suggestion
 from ....core.errors import UnknownNameError
+from ....core.override import override
 from ...common.data_facts import DataFacts
 from ...common.outputs import check_run, checked_outputs
 from ..checkpoints import check_checkpoint
@@ -78,6 +79,7 @@ class DecomposingHook(TestRunHook):
     def _text(self, decomposer: Any) -> str:
         """Returns what the log says of it."""
 
+    @override
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
         self._let_go()  # A run that was interrupted between two frames told nobody.

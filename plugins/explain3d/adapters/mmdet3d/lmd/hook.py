@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmengine import dist
 
+from ....core.override import override
 from ....core.results import format_table
 from ....registry import HOOKS
 from ...common.data_facts import DataFacts
@@ -60,19 +61,23 @@ class LMDHook(DecomposingHook):
     folder = 'decompositions'
 
     @staticmethod
+    @override
     def _check(settings: Mapping[str, Any]) -> None:
         check_settings(**settings)
 
+    @override
     def _decomposer(self, runner: Any, facts: DataFacts) -> FrameDecomposer:
         decomposer = FrameDecomposer(attachable(runner.model), **self.settings)
         if decomposer.gradcam is not None and decomposer.gradcam.region == 'annotated':
             facts.require_annotation("gradcam with region='annotated'")
         return decomposer
 
+    @override
     def _text(self, decomposer: FrameDecomposer) -> str:
         modalities = dict.fromkeys(m for seed in decomposer.seeds for m in seed.modalities)
         return f'LMD decomposes {list(decomposer.outputs)} into {[*modalities, "bias"]}'
 
+    @override
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the model and reports what all processes did."""
         attachment = self._let_go()

@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor
 
+from ....core.override import override
 from ....lmd.frame import FrameDecomposition
 from ...common.recorder import Counts, Recorder
 from ..frames import REMEDY
@@ -19,6 +20,7 @@ from .batch import BatchFrame
 class FrameCounts(Counts):
     """How far a run has come."""
 
+    @override
     def text(self) -> str:
         """Returns one line for the log."""
         seconds = (time.monotonic() - self.started) / max(self.frames, 1)
@@ -42,12 +44,14 @@ class DecompositionRecorder(Recorder):
         self.names: tuple[str, ...] = ()
 
     @staticmethod
+    @override
     def kinds() -> tuple[str, ...]:
         """The kinds of pictures that there are."""
         from ....visualization.lmd_render import LMD_KINDS
 
         return LMD_KINDS
 
+    @override
     def stored(self, frame: BatchFrame) -> FrameDecomposition | None:
         """Returns the frame's decomposition from its file, if that is what would be computed."""
         if not self.resume or self.store is None or not self.store.has(frame.frame_id):
@@ -77,6 +81,7 @@ class DecompositionRecorder(Recorder):
         self.counts.resumed += 1
         self._note(found)
 
+    @override
     def add(self, found: FrameDecomposition, images: Mapping[str, np.ndarray]) -> None:
         """Draws and writes a new decomposition."""
         self._save(found)

@@ -25,6 +25,7 @@ from ....core.checks import (
     suggestion,
 )
 from ....core.errors import UnknownNameError
+from ....core.override import override
 from ....metrics.moments import SampleAccumulator
 from ....metrics.separation import PAPER_SHIFTS, Pairing
 from ....registry import LOOPS
@@ -136,6 +137,7 @@ class SeparationTestLoop(BaseLoop):
         require_flag('evaluate', evaluate)
         check_run(resume, interval=interval)
 
+    @override
     def run(self) -> dict[str, float]:
         """Runs the test; returns the means, and the evaluator's figures."""
         runner = self.runner

@@ -12,6 +12,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
+from ....core.override import override
 from ....core.results import plain
 from ....core.structures import Detections
 from ....lmd import Decomposition, Output, Rules
@@ -77,16 +78,19 @@ class ShareDecomposer(ShareReader):
         names = class_names or known
         super().__init__(model, begins, rules, mode, blank, score_thr, overlap, names, PACKAGES)
 
+    @override
     def run(self) -> Decomposition:
         """Returns a decomposition to be entered."""
         return Decomposition(
             self.model, self.seeds, self.outputs, self.rules, self.mode, capture=self.layers
         )
 
+    @override
     def detections_of(self, output: Any, frame_id: str) -> Detections:
         """Returns the detections of a data sample."""
         return detections_of(output, self.class_names, frame_id)
 
+    @override
     def _own_settings(self) -> dict[str, Any]:
         return {'sensors': {name: dict(spec) for name, spec in self.sensors.items()}}
 

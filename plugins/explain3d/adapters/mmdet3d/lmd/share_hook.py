@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ....core.override import override
 from ....core.results import file_stem
 from ....lmd.detections import SensorShares
 from ....registry import HOOKS
@@ -41,19 +42,23 @@ class ShareRecorder(DecompositionRecorder):
     picture_keys = ('kinds',)
 
     @staticmethod
+    @override
     def kinds() -> tuple[str, ...]:
         """The kinds of pictures that there are: 'boxes', the frame from above."""
         return ('boxes',)
 
+    @override
     def resumed(self, found: SensorShares, frame: BatchFrame, updated: bool = False) -> None:
         """Counts a frame that was taken from its file; arguments as in the base class."""
         found.points = frame.points().get('lidar')
         super().resumed(found, frame, updated)
 
+    @override
     def _note(self, found: SensorShares) -> None:
         self.counts.detections += len(found.detections)
         self._progress()
 
+    @override
     def _draw_frame(
         self, found: SensorShares, images: Mapping[str, Any], only_missing: bool = False
     ) -> None:
@@ -100,10 +105,12 @@ class SensorShareHook(DecomposingHook):
     recorder_type = ShareRecorder
 
     @staticmethod
+    @override
     def _check(settings: Mapping[str, Any]) -> None:
         check_share_settings(**settings)
         check_sensors(settings.get('sensors'))
 
+    @override
     def _decomposer(self, runner: Any, facts: DataFacts) -> ShareDecomposer:
         settings = {'class_names': facts.classes, **self.settings}
         decomposer = ShareDecomposer(attachable(runner.model), **settings)
@@ -111,12 +118,14 @@ class SensorShareHook(DecomposingHook):
         check_class_order(decomposer.class_names, trained, 'its head', runner.logger)
         return decomposer
 
+    @override
     def _text(self, decomposer: ShareDecomposer) -> str:
         return (
             f'LMD tells {list(decomposer.modalities)} apart in the boxes of {decomposer.path}, '
             f'blanking {list(decomposer.blank)}'
         )
 
+    @override
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Lets go of the model and reports what all processes did."""
         attachment = self._let_go()

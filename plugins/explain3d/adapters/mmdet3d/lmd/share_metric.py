@@ -13,6 +13,7 @@ from mmengine.logging import MMLogger
 
 from ....core.checks import require_text
 from ....core.errors import InputError
+from ....core.override import override
 from ....lmd.sensor_report import figures, markdown
 from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, require_edges, table_of
 from ....lmd.tags import read_tags
@@ -63,6 +64,7 @@ class SensorShareMetric(BaseMetric):
         self.tags = {} if tags is None else read_tags(require_text('tags', tags, 'tags.json'))
         self.table: SensorTable | None = None
 
+    @override
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keeps the figures of a batch's boxes; one entry a frame, whatever it has.
 
@@ -82,6 +84,7 @@ class SensorShareMetric(BaseMetric):
                 dict(frame=found.frame_id, boxes=boxes, settings=protocol_of(found.settings))
             )
 
+    @override
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Summarises the boxes of all frames, logs the report and writes it.
 

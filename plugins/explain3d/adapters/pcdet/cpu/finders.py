@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from ....core.override import override
 from .packages import REQUIRED, missing_package
 
 # What OpenPCDet's setup.py writes into the checkout; without it the package does not import.
@@ -41,6 +42,7 @@ class _Finder:
 class _LastFinder(_Finder):
     """Asked when nobody else has found a module: tells what to install."""
 
+    @override
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:

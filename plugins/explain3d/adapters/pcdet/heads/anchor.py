@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ....core.override import override
 from ....core.session import overridden
 from .base import HostCandidates
 
@@ -56,6 +57,7 @@ class AnchorCandidates(HostCandidates):
             self.classes, self._known = _all_classes(head, classes)
 
     @classmethod
+    @override
     def maps_of(
         cls,
         batch_size: int,
@@ -67,6 +69,7 @@ class AnchorCandidates(HostCandidates):
         return [_channels_first(value) for value in (cls_preds, box_preds, dir_cls_preds)]
 
     @classmethod
+    @override
     def of_maps(cls, head: nn.Module, maps: Any) -> AnchorCandidates:
         """Returns the candidates of what ``maps_of`` gave."""
         return cls(head, {}, 1, *(_channels_last(value) for value in maps))
@@ -82,12 +85,14 @@ class AnchorCandidates(HostCandidates):
             return torch.cat(rows)
         return torch.cat(tables, dim=-3).reshape(-1, tables[0].shape[-1])
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the anchors that can be reported as that class: those of heads that know it."""
         if self._known is None:
             return torch.arange(len(self.classes), device=self.classes.device)
         return self._known[:, label].nonzero().flatten()
 
+    @override
     def cells(self, index: Tensor) -> Tensor:
         """Returns the rows and columns of the anchors."""
         _, height, width = self.head.anchors[0].shape[:3]
@@ -97,10 +102,12 @@ class AnchorCandidates(HostCandidates):
             cell = index // (len(self.anchors) // (height * width))
         return torch.stack([cell // width, cell % width], 1)
 
+    @override
     def places(self, index: Tensor) -> Tensor:
         """Returns the centres of the anchors."""
         return self.anchors[index, :2]
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the decoded boxes."""
         if self._rows is None:
@@ -112,6 +119,7 @@ class AnchorCandidates(HostCandidates):
             rows = [v if v is None else v[:, index] for v in self._rows]
             return _decoded(self.head, *rows)[1][0, :, :7]
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the anchors' class outputs."""
         return self.classes[index, label]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.normalize import full_precision
+from ....core.override import override
 from .base import HostCandidates, rows_of
 
 
@@ -53,39 +54,47 @@ class CenterCandidates(HostCandidates):
         self.heat = torch.stack(heats)
 
     @classmethod
+    @override
     def maps_of(cls, batch_size: int, pred_dicts: list[dict[str, Tensor]]) -> Any:
         """Returns the heads' maps."""
         return pred_dicts
 
     @classmethod
+    @override
     def of_maps(cls, head: nn.Module, maps: Any) -> CenterCandidates:
         """Returns the candidates of what ``maps_of`` gave."""
         return cls(head, {}, 1, maps)
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the cells of the head that knows the label."""
         start = self.heats[label][0] * self.count
         return torch.arange(start, start + self.count, device=self.heat.device)
 
+    @override
     def cells(self, index: Tensor) -> Tensor:
         """Returns the rows and columns of the cells."""
         cell = index % self.count
         return torch.stack([cell // self.width, cell % self.width], 1)
 
+    @override
     def places(self, index: Tensor) -> Tensor:
         """Returns the centres of the cells."""
         return cell_places(self.head, self.cells(index).flip(1) + 0.5, self.head.feature_map_stride)
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes of the cells' regression outputs."""
         maps = {name: full_precision(rows[index]) for name, rows in self.maps.items()}
         columns = self.cells(index).flip(1) + maps['center']
         return cell_boxes(self.head, columns, self.head.feature_map_stride, maps)
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map before the sigmoid."""
         return self.heat[label, index % self.count]
 
+    @override
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map, weighted with the predicted IoU where the host does so."""
         score = self.logits(index, label).sigmoid()

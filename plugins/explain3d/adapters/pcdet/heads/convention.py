@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.errors import NotApplicableError
+from ....core.override import override
 from .base import HostCandidates
 
 
@@ -49,20 +50,24 @@ class ConventionCandidates(HostCandidates):
                 'Name the family whose raw outputs it has (HEAD in the section EXPLAINER).'
             )
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the candidates that have, or can have, that label."""
         if self.labels is not None:
             return (self.labels == label).nonzero().flatten()
         return torch.arange(len(self.all_boxes), device=self.all_boxes.device)
 
+    @override
     def choice(self) -> Tensor | None:
         """Returns the boxes after suppression, or the proposals; None: there are neither."""
         return None if self._chosen is None else self._chosen.detach()
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes."""
         return self.all_boxes[index]
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the class output, or the inverse sigmoid of the score."""
         return self.raw[index, 0 if self.raw.shape[1] == 1 else label]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ....core.override import override
 from ..proposals import HELD
 from .base import HostCandidates
 
@@ -46,14 +47,17 @@ class RoICandidates(HostCandidates):
         has_labels = batch.get('has_class_labels', False)
         self.labels = batch['roi_labels'][0] - 1 if has_labels else best
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the proposals of that label."""
         return (self.labels == label).nonzero().flatten()
 
+    @override
     def choice(self) -> Tensor:
         """Returns the proposals, or which they are of the dense head's boxes."""
         return self._choice
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the refined proposals.
 
@@ -69,6 +73,7 @@ class RoICandidates(HostCandidates):
         # The host turns the centre alone: the yaw is the sum of both from the coder.
         return torch.cat([center, boxes[:, 3:7]], 1)
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the refinement score; a proposal keeps its label."""
         return self.raw[index]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.normalize import full_precision
+from ....core.override import override
 from .base import HostCandidates, rows_of
 from .center import cell_boxes
 
@@ -37,24 +38,29 @@ class TransFusionCandidates(HostCandidates):
         names = ('heatmap', 'query_heatmap_score', 'center', 'height', 'dim', 'rot')
         self.rows = {name: rows_of(preds_dicts[name][..., None]) for name in names}
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the queries of that label."""
         return (self.labels == label).nonzero().flatten()
 
+    @override
     def choice(self) -> Tensor:
         """Returns the heat map's scores of the queries: each pass has its own."""
         return self.rows['query_heatmap_score'].detach()
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the queries' boxes."""
         rows = {name: full_precision(values[index]) for name, values in self.rows.items()}
         maps = {'center_z': rows['height'], 'dim': rows['dim'], 'rot': rows['rot'].flip(1)}
         return cell_boxes(self.head, rows['center'], self.head.feature_map_stride, maps)
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the decoder's class output."""
         return self.rows['heatmap'][index, label]
 
+    @override
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the product of the decoder's score and the heat map's."""
         weight = self.rows['query_heatmap_score'][index, label]

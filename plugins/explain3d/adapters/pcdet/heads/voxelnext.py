@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ....core.capture import cell_order
 from ....core.errors import NotApplicableError
 from ....core.normalize import full_precision
+from ....core.override import override
 from .base import HostCandidates
 from .center import cell_boxes, cell_places
 
@@ -60,30 +61,36 @@ class VoxelNeXtCandidates(HostCandidates):
                 self.heats[label] = (i, heat)
         self.heat = torch.stack([self.heats[label][1] for label in sorted(self.heats)])
 
+    @override
     def of_label(self, label: int) -> Tensor:
         """Returns the voxels of the head that knows the label."""
         start = self.heats[label][0] * self.count
         return torch.arange(start, start + self.count, device=self.heat.device)
 
+    @override
     def choice(self) -> Tensor:
         """Returns the voxels."""
         return self.columns
 
+    @override
     def places(self, index: Tensor) -> Tensor:
         """Returns the centres of the voxels."""
         columns = self.columns[index % self.count] + 0.5
         return cell_places(self.head, columns, self.head.feature_map_stride)
 
+    @override
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes of the voxels' regression outputs."""
         maps = {name: full_precision(rows[index]) for name, rows in self.maps.items()}
         columns = self.columns[index % self.count] + maps['center']
         return cell_boxes(self.head, columns, self.head.feature_map_stride, maps)
 
+    @override
     def logits(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map before the sigmoid."""
         return self.heat[label, index % self.count]
 
+    @override
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the heat map, weighted with the predicted IoU where there is one."""
         score = self.logits(index, label).sigmoid()

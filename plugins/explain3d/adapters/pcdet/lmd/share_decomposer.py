@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.errors import NotApplicableError
+from ....core.override import override
 from ....core.session import overridden
 from ....core.structures import Detections
 from ....lmd import Decomposition, Rules, Seed
@@ -75,12 +76,14 @@ class ShareDecomposer(ShareReader):
             ('pcdet',),
         )
 
+    @override
     def run(self) -> Decomposition:
         """Returns a decomposition to be entered."""
         return Decomposition(
             self.model, self.seeds, [_HEAT, _PREDICTIONS], self.rules, self.mode, [_QUERIES]
         )
 
+    @override
     def detections_of(self, output: Mapping[str, Tensor], frame_id: str) -> Detections:
         """Returns the detections of a frame of OpenPCDet's predictions."""
         return detections_of(output, self.class_names, frame_id)

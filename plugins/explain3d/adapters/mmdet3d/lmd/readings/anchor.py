@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .....core.errors import NotApplicableError
+from .....core.override import override
 from .....lmd.detections import LOGIT, Reading
 from ...heads.anchor import AnchorCandidates
 from .base import HeadReadings, several_levels
@@ -18,6 +19,7 @@ class AnchorReadings(HeadReadings):
 
     candidates_type = AnchorCandidates
 
+    @override
     def candidates(self) -> AnchorCandidates:
         """Returns one candidate for each anchor."""
         kinds: dict[str, list[Tensor]] = {}
@@ -32,6 +34,7 @@ class AnchorReadings(HeadReadings):
             )
         return AnchorCandidates(self.head, kinds['0'], kinds['1'], kinds['2'])
 
+    @override
     def read(self, candidates: AnchorCandidates, index: Tensor, labels: Tensor) -> list[Reading]:
         """Returns the readings: the logit, the deltas against the anchor, the directions."""
         head, cells = self.head, candidates.cells(index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .....core.override import override
 from .....lmd.detections import LOGIT, Reading
 from ...heads.center import CenterCandidates
 from .base import HeadReadings, several_levels
@@ -25,6 +26,7 @@ class CenterReadings(HeadReadings):
 
     candidates_type = CenterCandidates
 
+    @override
     def candidates(self) -> CenterCandidates:
         """Returns one candidate for each task and cell."""
         tasks: dict[int, dict[str, Tensor]] = {}
@@ -35,6 +37,7 @@ class CenterReadings(HeadReadings):
             tasks.setdefault(int(task), {})[kind] = value[None]
         return CenterCandidates(self.head, [[tasks[task]] for task in sorted(tasks)])
 
+    @override
     def read(self, candidates: CenterCandidates, index: Tensor, labels: Tensor) -> list[Reading]:
         """Returns the readings, task by task."""
         log = 'log_' if self.head.norm_bbox else ''

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .....core.override import override
 from .....lmd.detections import Reading
 from ....common.query_readings import QueryMaps, cells_of
 from ...heads.transfusion import TransFusionCandidates
@@ -22,6 +23,7 @@ class TransFusionReadings(HeadReadings):
     candidates_type = TransFusionCandidates
 
     @classmethod
+    @override
     def layers(cls, head: nn.Module) -> tuple[str, ...]:
         """Returns the decoder's last layer, the first and the last prediction head."""
         last = len(head.prediction_heads) - 1
@@ -29,10 +31,12 @@ class TransFusionReadings(HeadReadings):
         return tuple(dict.fromkeys(found))
 
     @classmethod
+    @override
     def state(cls, head: nn.Module) -> dict[str, Tensor]:
         """Returns (B, Q) the classes for which cells became queries."""
         return {'query_labels': head.query_labels}
 
+    @override
     def candidates(self) -> TransFusionCandidates:
         """Returns one candidate for each query."""
         outputs = {
@@ -42,6 +46,7 @@ class TransFusionReadings(HeadReadings):
         }
         return TransFusionCandidates(self.head, [[outputs]])
 
+    @override
     def read(
         self, candidates: TransFusionCandidates, index: Tensor, labels: Tensor
     ) -> list[Reading]:
@@ -49,6 +54,7 @@ class TransFusionReadings(HeadReadings):
         rows = torch.arange(len(index), device=index.device)
         return self._maps().read(rows, index, labels)
 
+    @override
     def again(self, readings: Sequence[Reading], labels: Tensor) -> list[Reading]:
         """Returns readings at the queries that began in the same cells for the same classes."""
         return self._maps().again(readings, labels, self.maps[f'{self.name}.query_labels'])
