@@ -269,7 +269,7 @@ def _rescaled(result: Factorization, scale: Scale, dictionary: Scale | None) -> 
         weights = concepts = scale.root()
     else:
         weights, concepts = scale.over(dictionary), dictionary
-        if abs(weights.exponent) > math.log2(torch.finfo(result.H.dtype).max) - LEFT:
+        if weights.exponent > math.log2(torch.finfo(result.H.dtype).max) - LEFT:
             raise InputError(
                 f'Expected a dictionary of the size of the features, received features of about '
                 f'2^{scale.exponent} and a dictionary of about 2^{dictionary.exponent}: scale the '
