@@ -38,6 +38,7 @@ from torch import Tensor
 
 from explain3d.adapters.mmdet3d.black_box import black_box_of
 from explain3d.adapters.mmdet3d.frame_explainer import FrameExplainer
+from explain3d.core.devices import default_device
 from explain3d.core.gradients import attribute_gradients
 from explain3d.core.matching import match
 from explain3d.core.nmf import Factorization, factorize
@@ -84,7 +85,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rank', type=int, default=16, help='of the factorisation')
     parser.add_argument('--metrics', nargs='+', choices=METRICS, default=['vea', 'pg', 'enpg'])
     parser.add_argument('--only', nargs='+', help='these variants, and the reference')
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--device', default=default_device())
     parser.add_argument('--records', type=Path, help='where to save the records')
     return parser.parse_args()
 

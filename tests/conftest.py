@@ -11,6 +11,54 @@ ROOT = Path(__file__).parents[1]
 FIRST_VALIDATION_FRAME = 200
 
 
+def pytest_addoption(parser) -> None:
+    """Options of the tests on a device that is not there; see tests/helpers/pretend_device."""
+    group = parser.getgroup('explain3d')
+    group.addoption(
+        '--pretend-device',
+        choices=('some', 'all'),
+        help='run on a pretended CUDA device what can: some tests of each kind, or all',
+    )
+    group.addoption(
+        '--random-rows',
+        action='store_true',
+        help='strided sparse convolutions give their voxels in an order of chance',
+    )
+
+
+def pytest_configure(config) -> None:
+    """Makes the pretended device before anything else runs."""
+    if not config.getoption('--pretend-device'):
+        return
+    from tests.helpers.pretend_device.build import NoDeviceError
+
+    try:
+        from tests.helpers.pretend_device import plugin
+    except NoDeviceError as error:
+        config.pretend_device_problem = str(error)
+        return
+    config.pluginmanager.register(plugin)
+    plugin.choose(config)
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Without the device, what was to run on it is left out, with the reason."""
+    problem = getattr(config, 'pretend_device_problem', None)
+    for item in items if problem else ():
+        item.add_marker(pytest.mark.skip(reason=f'no pretended device: {problem}'))
+
+
+@pytest.fixture(autouse=True)
+def _random_rows(request):
+    if not request.config.getoption('--random-rows'):
+        yield
+        return
+    from tests.helpers.pretend_device.random_rows import random_rows
+
+    with random_rows():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _threads_as_asked_for():
     """numba raises torch's number of threads in passing: on few cores they wait for each other."""

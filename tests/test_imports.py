@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,32 @@ def test_the_adapter_of_openpcdet_imports_no_host():
     )
     assert 'torch' in found
     assert found.isdisjoint(HOSTS)
+
+
+def test_tools_with_a_yaml_file_need_no_openmmlab_package():
+    """Whoever has OpenPCDet alone runs these tools: imports of the others fail there."""
+    code = f"""
+import importlib.util, pathlib
+for name in ('mmengine', 'mmcv', 'mmdet', 'mmdet3d'):
+    sys.modules[name] = None
+root = pathlib.Path({str(Path(__file__).parents[1])!r})
+tools = {{}}
+for name in ('test', 'benchmark', 'compare_methods', 'fit_occam_density', 'show_results'):
+    spec = importlib.util.spec_from_file_location('tool_' + name, root / 'tools' / (name + '.py'))
+    tools[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tools[name])
+config = str(root / 'configs/pcdet/benchmark_second_small_miniworld.yaml')
+for name in ('benchmark', 'compare_methods'):
+    assert tools[name].plan_of(tools[name].parse_args([config])).methods
+assert tools['fit_occam_density'].parse_args([config]).config == config
+try:
+    tools['test'].main([config])
+except SystemExit as error:
+    assert 'no section EXPLAINER' in str(error) or 'OpenPCDet' in str(error), error
+for name in ('mmengine', 'mmcv', 'mmdet', 'mmdet3d'):
+    del sys.modules[name]
+"""
+    assert imported(code).isdisjoint({'mmdet3d', 'mmdet', 'mmengine', 'mmcv', 'pcdet'})
 
 
 def test_the_package_alone_imports_neither_torch_nor_numpy():

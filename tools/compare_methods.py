@@ -3,6 +3,7 @@
 
     tools/compare_methods.py configs/benchmark/benchmark_second_miniworld.py --frames 000200 \
         --methods FFAM "Channel sum" ODAM Grad-CAM "OccAM(samples=300)" Random --out methods.png
+    tools/compare_methods.py CONFIG.yaml CHECKPOINT [--pcdet CHECKOUT]       # of OpenPCDet
 
 A row for each class, its matched detection with the most points; a column for each method.
 """
@@ -17,12 +18,13 @@ import torch
 
 from explain3d.adapters.common.benchmark_command import (
     add_arguments,
+    host_of,
     parsed,
     plan_of,
     positive,
 )
+from explain3d.adapters.common.benchmark_frames import FrameBenchmark
 from explain3d.adapters.common.benchmark_run import log_to_stderr
-from explain3d.adapters.mmdet3d.benchmark import FrameBenchmark
 from explain3d.core.errors import Explain3DError, InputError
 from explain3d.visualization.comparison import Row, choose_detections, method_panel
 from explain3d.visualization.style import STYLES, save_figure
@@ -43,13 +45,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def indices_of(benchmark: FrameBenchmark, wanted: Sequence[str] | None) -> list[int]:
-    """Returns the indices of frames given by the stem of their point file, or by their number.
+    """Returns the indices of frames given by their name, or by their number.
 
     Raises:
         InputError: If there is no such frame.
     """
-    infos = [benchmark.dataset.get_data_info(i) for i in range(len(benchmark.dataset))]
-    names = [Path(info['lidar_points']['lidar_path']).stem for info in infos]
+    names = [benchmark.frame_name(i) for i in range(len(benchmark.dataset))]
     found = []
     for text in wanted or ['0']:
         if text in names:
@@ -92,14 +93,14 @@ def rows_of(benchmark: FrameBenchmark, indices: Sequence[int], classes: Sequence
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Explains, draws, writes."""
-    args = parse_args(argv)
     log_to_stderr()
-    torch.set_num_threads(args.threads)
-    wanted, args.frames = args.frames, None
     try:
+        args = parse_args(argv)
+        torch.set_num_threads(args.threads)
+        wanted, args.frames = args.frames, None
         plan = plan_of(args, targets=[args.target])
-        benchmark = FrameBenchmark(plan, args.out.parent)
-        rows = rows_of(benchmark, indices_of(benchmark, wanted), args.classes)
+        with host_of(args.config).opened(plan, args.out.parent) as benchmark:
+            rows = rows_of(benchmark, indices_of(benchmark, wanted), args.classes)
         figure = method_panel(rows, args.target, columns=args.columns, style=args.style)
         save_figure(figure, args.out)
     except (Explain3DError, OSError) as error:

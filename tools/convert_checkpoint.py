@@ -17,8 +17,6 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'plugins'))
 
 from explain3d.adapters.checkpoint_convert import (  # noqa: E402
@@ -26,6 +24,7 @@ from explain3d.adapters.checkpoint_convert import (  # noqa: E402
     convert_checkpoint,
     load_checkpoint,
 )
+from explain3d.adapters.checkpoint_reading import write_checkpoint  # noqa: E402
 from explain3d.core.errors import Explain3DError  # noqa: E402
 
 
@@ -44,8 +43,7 @@ def main() -> None:
         converted = convert_checkpoint(checkpoint, args.classes, args.source_classes)
     except (Explain3DError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(converted, args.target)
+    write_checkpoint(converted, args.target)
     print(f'{args.target}: {args.target.stat().st_size / 2**20:.2f} MiB')
     print(json.dumps(converted['meta'], indent=2, default=str))
     print(configuration_hints(converted['meta']['conversion']))

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from mmdet3d.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from explain3d.adapters.checkpoint_reading import read_checkpoint, write_checkpoint
 from explain3d.core.errors import CheckpointMismatchError
 from explain3d.models.simplebev.authors_names import convert
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument('target', type=Path, help='file to write')
     args = parser.parse_args()
     init_default_scope('mmdet3d')
-    checkpoint = torch.load(args.source, map_location='cpu', weights_only=True)
+    checkpoint = read_checkpoint(args.source)
     if 'model_state_dict' not in checkpoint:
         raise CheckpointMismatchError(
             f"{args.source}: expected a checkpoint of SimpleBEV's authors with "
@@ -37,8 +37,7 @@ def main() -> None:
     model = MODELS.build(Config.fromfile(args.config).model)
     state = convert(checkpoint['model_state_dict'], model)
     model.load_state_dict(state, strict=True)
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({'meta': {'source': args.source.name}, 'state_dict': state}, args.target)
+    write_checkpoint({'meta': {'source': args.source.name}, 'state_dict': state}, args.target)
     print(f'{args.target}: {len(state)} tensors, {args.target.stat().st_size / 2**20:.1f} MiB')
 
 

@@ -10,18 +10,27 @@ With ``--average`` the weights are averaged with those that the training started
 what a fine-tuning on few frames forgets:
 
     export_checkpoint.py tuned.pth out.pth --average start.pth
+
+No code of the source runs. A source that holds other objects than MMEngine writes is refused,
+unless ``--trust`` says that whoever wrote it may run code here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'plugins'))
+
+from explain3d.adapters.checkpoint_reading import read_checkpoint, write_checkpoint  # noqa: E402
+from explain3d.core.errors import UnsafeCheckpointError  # noqa: E402
 
 
 def shrink(state: OrderedDict) -> OrderedDict:
@@ -93,9 +102,16 @@ def main() -> None:
     parser.add_argument('--drop', nargs='*', default=[], metavar='MODULE', help='modules')
     parser.add_argument('--average', type=Path, help='checkpoint to average the weights with')
     parser.add_argument('--share', type=float, default=0.5, help='its share; default: %(default)s')
+    parser.add_argument(
+        '--trust',
+        action='store_true',
+        help='unpickle whatever the source holds, which may run any code of it',
+    )
     args = parser.parse_args()
-    # MMEngine's own checkpoints hold more than tensors (message hub, history).
-    checkpoint = torch.load(args.source, map_location='cpu', weights_only=False)
+    try:
+        checkpoint = read_checkpoint(args.source, trust=args.trust)
+    except UnsafeCheckpointError as error:
+        sys.exit(f'error: {error}')
     meta = {
         'iterations': checkpoint['meta']['iter'],
         'dataset_meta': {'classes': list(checkpoint['meta']['dataset_meta']['classes'])},
@@ -104,12 +120,11 @@ def main() -> None:
     renamed = dict(pair.split('=', 1) for pair in args.rename)
     state = checkpoint['state_dict']
     if args.average:
-        other = torch.load(args.average, map_location='cpu', weights_only=True)['state_dict']
+        other = read_checkpoint(args.average)['state_dict']
         state = average(state, other, args.share)
         meta['averaged'] = f'{1 - args.share:g} of it, {args.share:g} of {args.average.name}'
     state = shrink(transfer(state, renamed, args.drop))
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({'meta': meta, 'state_dict': state}, args.target)
+    write_checkpoint({'meta': meta, 'state_dict': state}, args.target)
     print(f'{args.target}: {args.target.stat().st_size / 2**20:.2f} MiB')
     print(json.dumps(meta, indent=2))
 

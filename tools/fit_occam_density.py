@@ -2,6 +2,7 @@
 """Fits OccAM's density of sampling to a data set, and writes the fragment for a configuration.
 
     tools/fit_occam_density.py configs/benchmark/benchmark_second_miniworld.py --frames 8
+    tools/fit_occam_density.py CONFIG.yaml [--pcdet CHECKOUT]       # of OpenPCDet
 
 The nearer a voxel, the more points are in it. The probability that it is kept is fitted, as a
 polynomial of the distance, so that a voxel keeps as many points on average at any distance: so
@@ -13,6 +14,7 @@ little.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
 
+from explain3d.adapters.common.benchmark_command import host_of, is_yaml
 from explain3d.core.errors import Explain3DError, InputError
+from explain3d.core.results_atomic import atomic_write
 from explain3d.methods.occam_sampling import VoxelSampling, fit_density, voxel_counts
 
 #: Rings of the printed table, metres.
@@ -42,7 +44,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--degree', type=int, default=2, help='of the polynomial')
     parser.add_argument('--bounds', type=float, nargs=2, default=[0.02, 0.95])
     parser.add_argument('--out', type=Path, help='also write the fragment there')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--cfg-options', nargs='+', default=[], help='as in tools/test.py')
+    parser.add_argument('--pcdet', help='checkout of OpenPCDet; default: environment PCDET_ROOT')
     args = parser.parse_args(argv)
     if not 0 < args.keep <= 1 or (args.target is not None and args.target <= 0):
         parser.error('expected --keep above 0 and at most 1, --target above 0')
@@ -70,14 +73,10 @@ def target_of(distance: np.ndarray, counts: np.ndarray, args: argparse.Namespace
 
 def clouds(args: argparse.Namespace) -> list[np.ndarray]:
     """Returns the (N, >= 3) points of each frame as the detector gets them."""
-    from mmdet3d.registry import DATASETS
-
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
-    init_default_scope(config.get('default_scope', 'mmdet3d'))
-    dataset = DATASETS.build(config.test_dataloader.dataset)
-    count = min(len(dataset), args.frames or len(dataset))
-    return [dataset[i]['inputs']['points'].numpy() for i in range(count)]
+    if args.pcdet:
+        os.environ['PCDET_ROOT'] = args.pcdet
+    host = host_of(args.config)
+    return host.clouds(args.config, host.options_of(args.cfg_options), args.frames)
 
 
 def rounded(density: Sequence[float], reach: float) -> list[float]:
@@ -90,8 +89,19 @@ def rounded(density: Sequence[float], reach: float) -> list[float]:
     return short
 
 
+def yaml_fragment(density: Sequence[float], args: argparse.Namespace) -> str:
+    """Returns the section ``BENCHMARK`` with the fitted method."""
+    import yaml
+
+    method = {'TYPE': 'OccAM', 'DENSITY': [float(value) for value in density]}
+    method |= {'VOXEL_SIZE': args.voxel_size, 'BOUNDS': list(args.bounds)}
+    return yaml.safe_dump({'BENCHMARK': {'METHODS': {'OccAM': method}}}, sort_keys=False)
+
+
 def fragment(density: Sequence[float], args: argparse.Namespace, command: str, what: str) -> str:
-    """Returns Python text for a configuration that inherits the benchmark."""
+    """Returns the text for a configuration that inherits the benchmark: Python, or YAML."""
+    if is_yaml(args.config):
+        return f'# {command}\n# {what}\n{yaml_fragment(density, args)}'
     digits = ', '.join(
         f'{value:g}' if value == float(f'{value:g}') else repr(value) for value in density
     )
@@ -143,8 +153,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = fragment(density, args, command, what)
     print(f'\n{text}', end='')
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+        with atomic_write(args.out, 'the configuration') as file:
+            file.write(text.encode())
 
 
 if __name__ == '__main__':

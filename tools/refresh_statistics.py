@@ -19,6 +19,7 @@ from export_checkpoint import shrink
 from mmengine.config import Config
 from mmengine.runner import Runner, set_random_seed
 
+from explain3d.adapters.checkpoint_reading import read_checkpoint, write_checkpoint
 from explain3d.adapters.mmdet3d.batch_statistics import refresh_batch_statistics
 
 
@@ -41,14 +42,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--epochs', type=int, default=3, help='default: %(default)s')
     args = parser.parse_args(argv)
     model, loader = build(Config.fromfile(args.config))
-    found = torch.load(args.checkpoint, map_location='cpu', weights_only=True)
+    found = read_checkpoint(args.checkpoint)
     model.load_state_dict(found['state_dict'])
     set_random_seed(0)
     refresh_batch_statistics(model, loader, args.epochs)
     frames = args.epochs * len(loader.dataset)
     note = f'batch normalisation estimated anew over {frames} training frames of seed 0'
     meta = {**found['meta'], 'statistics': note}
-    torch.save({'meta': meta, 'state_dict': shrink(model.state_dict())}, args.target)
+    write_checkpoint({'meta': meta, 'state_dict': shrink(model.state_dict())}, args.target)
     print(json.dumps(meta, indent=2))
 
 

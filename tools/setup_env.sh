@@ -3,7 +3,8 @@
 # and run_tests.sh, or run alone. Done again, it returns at once.
 #
 #   PYTHON                 interpreter to use (default: the newest supported one on this machine)
-#   EXPLAIN3D_TORCH        torch requirement (default torch==2.13.0)
+#   EXPLAIN3D_TORCH        torch requirement (default torch==2.13.0; with a GPU torch==2.8.0, whose
+#                          build is for CUDA 12, as spconv-cu120 is)
 #   EXPLAIN3D_GPU          0 or 1: which requirement set (default: 1 if nvidia-smi answers)
 #   MAX_JOBS               parallel compilers for mmcv (default: all cores)
 set -euo pipefail
@@ -98,6 +99,18 @@ install_mmcv() {
     mmcv_works || fail "mmcv was built but does not import: see $LOG_DIR/mmcv.log"
 }
 
+torch_requirement() {  # for the requirement set $1
+    if [ "$1" = gpu ]; then printf '%s\n' "${EXPLAIN3D_TORCH:-torch==2.8.0}"
+    else printf '%s\n' "${EXPLAIN3D_TORCH:-torch==2.13.0}"; fi
+}
+
+torch_fits_gpu() {
+    local found
+    found="$("$VENV/bin/python" -W ignore -c 'import torch; print(torch.version.cuda)')"
+    case "$found" in 12.*) return ;; esac
+    fail "torch is a build for CUDA $found: expected one for CUDA 12, as requirements/gpu.txt has spconv-cu120. Set EXPLAIN3D_TORCH to such a requirement and delete $VENV, or set EXPLAIN3D_GPU=0."
+}
+
 gpu_present() {
     case "${EXPLAIN3D_GPU:-}" in 0) return 1 ;; 1) return 0 ;; esac
     command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1
@@ -129,8 +142,9 @@ setup_env() {
     # setuptools 82 has no pkg_resources, which mmcv's build and parts of the stack import; torch
     # asks for a newer one than a new environment has.
     pip_install build-tools 'pip>=23' 'setuptools>=77,<82' wheel ninja==1.13.2 numpy==1.26.4
-    say "2/5 torch (${EXPLAIN3D_TORCH:-torch==2.13.0})"
-    pip_install torch "${EXPLAIN3D_TORCH:-torch==2.13.0}" 'setuptools<82'
+    say "2/5 torch ($(torch_requirement "$set_name"))"
+    pip_install torch "$(torch_requirement "$set_name")" 'setuptools<82'
+    if [ "$set_name" = gpu ]; then torch_fits_gpu; fi
     say "3/5 host toolboxes and tools, the $set_name set"
     pip_install requirements --no-deps --no-build-isolation -r "$ROOT/requirements/$set_name.txt" -r "$ROOT/requirements/dev.txt"
     say "4/5 mmcv"

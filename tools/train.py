@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.config import Config
 
+from explain3d.adapters.mmdet3d.checkpoint_compat import ignore_stored_configuration
 from explain3d.adapters.mmdet3d.command_line import build_runner, common_parser, parse, read_config
 from explain3d.adapters.mmdet3d.cpu_processes import leave_processes
 
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    build_runner(build_config(args)).train()
+    runner = build_runner(build_config(args))
+    ignore_stored_configuration(runner)
+    runner.train()
     leave_processes()
 
 

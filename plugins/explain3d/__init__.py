@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .adapters.mmdet3d.api import explain
-    from .adapters.mmdet3d.lmd.api import decompose, sensor_shares
+    from .adapters.entry import explain, sensor_shares
+    from .adapters.mmdet3d.lmd.api import decompose
     from .core.results import load
     from .locations import config_path
 
@@ -22,9 +22,9 @@ __all__ = ['__version__', 'config_path', 'decompose', 'explain', 'load', 'sensor
 _LAZY = {
     'config_path': '.locations',
     'decompose': '.adapters.mmdet3d.lmd.api',
-    'explain': '.adapters.mmdet3d.api',
+    'explain': '.adapters.entry',
     'load': '.core.results',
-    'sensor_shares': '.adapters.mmdet3d.lmd.api',
+    'sensor_shares': '.adapters.entry',
 }
 
 

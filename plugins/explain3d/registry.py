@@ -5,6 +5,7 @@ at the first look-up; nothing else in the package does, so that explain3d works 
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import EVALUATOR as MMENGINE_EVALUATOR
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -20,6 +21,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 DATASETS = _child('dataset', MMENGINE_DATASETS, f'{_ADAPTER}.bev')
+EVALUATOR = _child('evaluator', MMENGINE_EVALUATOR, f'{_ADAPTER}.saliency_metric')
 HOOKS = _child('hook', MMENGINE_HOOKS, f'{_ADAPTER}.hook', f'{_ADAPTER}.lmd')
 LOOPS = _child('loop', MMENGINE_LOOPS, f'{_ADAPTER}.lmd')
 MODELS = _child(

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / 'benchmarks'
 OTHERS = {
     'detectors_on_cpu.py', 'pcdet_detectors_on_cpu.py', 'explainer_variants.py', 'side_by_side.py',
     'run_all.py', 'lmd_bevfusion.py', 'lmd_pcdet_bevfusion.py', 'bevfusion_report.py',
-    'occam_authors.py',
+    'occam_authors.py', 'gpu_checks.py', 'gpu_subjects.py',
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from explain3d.core.capture import leaf_at
+from explain3d.core.capture import cell_order, leaf_at
 from explain3d.core.errors import NotApplicableError
 
 
@@ -124,3 +124,52 @@ def test_indices_stay_when_the_network_changes_its_own():
         output = layer(torch.ones(2, 5))
         output.indices[:, 1:] *= 2
     assert (leaf.indices == 1).all()
+
+
+class Rows:
+    """A sparse tensor of three voxels in one plane."""
+
+    batch_size, spatial_shape = 1, (4, 4)
+
+    def __init__(self, features, indices):
+        self.features, self.indices = features, indices
+
+    def replace_feature(self, features):
+        return Rows(features, self.indices)
+
+
+CELLS = torch.tensor([[0, 0, 1], [0, 0, 3], [0, 2, 0]], dtype=torch.int32)
+
+
+@pytest.mark.parametrize('order', [[0, 1, 2], [2, 0, 1], [1, 0, 2]], ids=str)
+@pytest.mark.parametrize('sparse', [True, False])
+def test_rows_stand_by_cell_whatever_the_networks_order_is(order, sparse):
+    """Voxel i has the feature i; the sum weighs by cell, so the gradient at voxel i is 10 ** i."""
+    wrap = (lambda x: Rows(x, CELLS[order])) if sparse else (lambda x: (x, CELLS[order]))
+    layer, given = Returns(wrap), torch.arange(3.0)[:, None]
+    weight = torch.tensor([[1.0], [10.0], [100.0]])
+    for value in (None, given + 5):
+        with leaf_at(layer, value=value) as leaf:
+            output = layer(given[order] / 2)
+        features = output.features if sparse else output[0]
+        assert torch.equal(leaf.indices, CELLS)
+        expected = given if value is None else value
+        assert torch.equal(leaf.tensor.detach(), expected)
+        assert torch.equal(features.detach(), expected[order])  # The network has its own order.
+        (gradient,) = torch.autograd.grad((features * weight[order]).sum(), leaf.tensor)
+        assert torch.equal(gradient, weight)
+
+
+def test_features_of_another_shape_are_refused():
+    layer = Returns(lambda x: Rows(x, CELLS))
+    with (
+        leaf_at(layer, 'encoder', value=torch.ones(2, 1)),
+        pytest.raises(NotApplicableError, match=r"'encoder' gives .* \(3, 1\): expected \(2, 1\)"),
+    ):
+        layer(torch.ones(3, 1))
+
+
+def test_cells_are_ordered_by_the_first_column_first():
+    cells = torch.tensor([[1, 0, 0, 0], [0, 0, 9, 0], [0, 0, 0, 8], [0, 1, 0, 0], [0, 0, 0, 8]])
+    assert cell_order(cells).tolist() == [2, 4, 1, 3, 0]
+    assert cell_order(cells[:0]).tolist() == []

@@ -5,7 +5,7 @@ import torch
 
 from explain3d.core.boxes import iou_3d
 from explain3d.core.errors import InputError, UnknownNameError
-from explain3d.core.matching import match
+from explain3d.core.matching import match, resolve_thresholds
 from explain3d.core.structures import Detections
 
 CLASSES = ('Car', 'Pedestrian', 'Cyclist')
@@ -144,6 +144,11 @@ class TestErrors:
     def test_class_without_threshold(self):
         with pytest.raises(UnknownNameError, match=r"none for \['truck'\]: give one number"):
             match(self.detections, self.detections)
+
+    def test_the_message_names_the_key_and_the_class(self):
+        with pytest.raises(UnknownNameError, match=r"iou_thr=\{'truck': 0.5, ...\}.*IOU_THR"):
+            resolve_thresholds(['car', 'truck'])
+        assert resolve_thresholds(['Vehicle', 'Car', 'Cyclist']) == [0.7, 0.7, 0.5]
 
     def test_names_of_thresholds_ignore_case(self):
         assert match(self.detections, self.detections, {'Truck': 0.5}).indices.tolist() == [0]

@@ -516,20 +516,20 @@ def test_error_of_the_body_is_the_one_seen(tmp_path, caplog):
 KILLED = """
 import os, sys
 import torch
-from explain3d.core import results_file
+from explain3d.core import results_archive
 from explain3d.core.results import ResultStore
 from explain3d.core.structures import Detections, Explanation, Maps
 boxes = Detections(torch.zeros(1, 7), torch.zeros(1), torch.zeros(1, dtype=torch.long))
 frame = lambda i: Explanation(i, torch.zeros(9, 4), boxes, Maps({'all': torch.ones(1, 9)}), 'FFAM')
 store = ResultStore(sys.argv[1])
 store.save(frame('done'))
-write = results_file.np.lib.format.write_array
+write = results_archive.np.lib.format.write_array
 def write_array(file, array, **kwargs):
     write(file, array, **kwargs)
     if array.shape == (1, 1, 9):
         file.flush()
         os._exit(9)
-results_file.np.lib.format.write_array = write_array
+results_archive.np.lib.format.write_array = write_array
 store.save(frame('half'))
 """
 

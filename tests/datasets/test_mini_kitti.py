@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import runpy
 from pathlib import Path
 
@@ -12,6 +13,7 @@ pytest.importorskip('embreex', reason='the mini world needs embreex')
 Image = pytest.importorskip('PIL.Image', reason='the mini world needs Pillow')
 
 from explain3d.core.errors import InputError  # noqa: E402
+from explain3d.datasets.contents import missing_units  # noqa: E402
 from explain3d.datasets.mini import kitti  # noqa: E402
 from explain3d.datasets.mini.build import (  # noqa: E402
     GENERATOR_VERSION,
@@ -362,6 +364,35 @@ def test_a_killed_run_continues_with_what_is_missing(dataset):
     build_kitti(root, parameters, report=lambda message: None)
     assert lost.read_text() == text
     assert kept.stat().st_mtime_ns == stamp
+
+
+def test_frames_that_are_not_as_they_were_made_are_made_again(dataset):
+    root, parameters = dataset
+    cloud, picture = root / 'training/velodyne/000001.bin', root / 'training/image_2/000001.png'
+    record = root / 'mini_contents' / '000000.json'
+    before = {p: p.read_bytes() for p in root.rglob('*') if p.is_file()}
+    assert {p.stem for p in record.parent.iterdir()} == {'000000', '000001', '000002'}
+    stale = root / 'training/velodyne/.explain3d-elsewhere-77-0123abcd.tmp'
+    stale.write_bytes(b'x')
+    os.utime(stale, (0, 0))
+    cloud.write_bytes(before[cloud][:-8] + b'otherone')  # As long as it was.
+    picture.write_bytes(before[picture][:100])
+    record.write_text('{')
+    (root / 'ImageSets/val.txt').write_text('')
+    said = []
+    build_kitti(root, parameters, report=said.append)
+    assert f'2 of 3 parts are not as they were made ({record} is damaged' in said[0]
+    assert {p: p.read_bytes() for p in root.rglob('*') if p.is_file()} == before
+    assert not stale.exists()
+    record.unlink()
+    assert missing_units(root, ['000000', '000001'], said.append) == ['000000']
+
+
+@pytest.mark.parametrize('content', ['', '{"form', '[1]', '\xff'])
+def test_a_broken_manifest_names_itself_and_the_remedy(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content, 'latin1')
+    with pytest.raises(InputError, match=rf'{MANIFEST} is damaged.*Delete .* to make the data set'):
+        build_kitti(tmp_path, KittiParameters(1, 0))
 
 
 def test_other_parameters_are_refused_with_the_remedy(dataset):

@@ -413,8 +413,9 @@ def test_a_scene_is_the_same_in_another_set_and_process(mini_nuscenes, parameter
     build.build_nuscenes(root, replace(parameters, scenes_train=0), 2, report=lambda text: None)
     made = [p for p in root.rglob('*') if p.is_file()]
     made = [p.relative_to(root) for p in made if p.parent.name not in ('alone', 'v1.0-mini')]
-    # Rows, map, 12 sensors at 2 keyframes, and before each 3 sweeps of 5 radars, 1 of the LiDAR.
-    assert len(made) == 2 + 12 * 2 + (5 * 3 + 1) * 2
+    # Rows, record, map, 12 sensors at 2 keyframes, and before each 3 sweeps of 5 radars and 1 of
+    # the LiDAR.
+    assert len(made) == 3 + 12 * 2 + (5 * 3 + 1) * 2
     for name in made:
         assert (root / name).read_bytes() == (mini_nuscenes / name).read_bytes(), name
 

@@ -270,8 +270,8 @@ def test_a_segment_is_the_same_in_another_set_and_process(mini_waymo, tmp_path):
     build.build_waymo(root, replace(PARAMETERS, segments_train=0), 2, report=lambda text: None)
     made = [p.relative_to(root) for p in root.rglob('*') if p.is_file()]
     made = [p for p in made if VAL.name in str(p) or '/training/' in str(p)]
-    # Labels and infos; points for both hosts and five pictures a frame.
-    assert len(made) == 2 + 3 * (2 + 5)
+    # Labels, their record and infos; points for both hosts and five pictures a frame.
+    assert len(made) == 3 + 3 * (2 + 5)
     for name in made:
         assert (root / name).read_bytes() == (mini_waymo / name).read_bytes(), name
 

@@ -1,5 +1,8 @@
 """OccAM on a detector whose true answer is known, and its parts."""
 
+import json
+import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +10,9 @@ import pytest
 import torch
 
 from explain3d.core.boxes import points_in_boxes
-from explain3d.core.errors import InputError, NotApplicableError
+from explain3d.core.errors import InputError, NotApplicableError, ResultFileError
+from explain3d.core.results_archive import write_archive
+from explain3d.core.results_check import seal
 from explain3d.core.structures import Detections
 from explain3d.core.targets import parse_targets
 from explain3d.methods import EXPLAINERS
@@ -127,6 +132,72 @@ def test_a_damaged_checkpoint_is_begun_again(trace, tmp_path):
     torch.testing.assert_close(
         found.saliency['score'], explain(trace, samples=10).saliency['score']
     )
+    path.mkdir()
+    with pytest.raises(ResultFileError, match='is a folder: expected a state of OccAM'):
+        explainer.explain(trace, targets)
+
+
+STATES = {
+    'not finite': ('moments', lambda m: np.where(m > 0, np.nan, m)),
+    'goes down to -1': ('moments', lambda m: -np.ones_like(m)),
+    'counts are not those of its samples': ('moments', lambda m: m + [[[[30]]], [[[0]]], [[[0]]]]),
+    'counts are not those of its .*samples': ('moments', lambda m: m + 0.25),
+    r"'moments' has the shape \(3, 2, 1, 35\)": ('moments', lambda m: m[..., :-1]),
+    "'samples' goes up to 999": ('samples', lambda s: s + 999 - s.max()),
+    "'samples' has the type float64": ('samples', lambda s: s.astype(float)),
+    "'active' has the type int64": ('active', lambda a: a.astype(int)),
+    "'active' has the shape": ('active', lambda a: a[:1]),
+    "metadata have no 'drawn'": ('drawn', None),
+    'after -3 sub-clouds': ('drawn', -3),
+    "it is of 'another'": ('frame', 'another'),
+}
+
+
+@pytest.fixture
+def state(trace, tmp_path):
+    """What is on the disk after 20 of 30 sub-clouds, and how many passes that took."""
+    box, real = trace.black_box, trace.black_box.candidates
+
+    def fail_later(clouds, score_thr):
+        if box.passes >= 24:
+            raise Interrupted
+        return real(clouds, score_thr)
+
+    box.candidates = fail_later
+    with pytest.raises(Interrupted):
+        explain(trace, samples=30, check_every=20, checkpoint=str(tmp_path))
+    box.candidates = real
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as file:
+        arrays = dict(file)
+    return path, json.loads(arrays.pop('metadata').tobytes()), arrays
+
+
+@pytest.mark.parametrize('text', STATES)
+def test_a_state_that_does_not_fit_is_begun_again(trace, tmp_path, state, caplog, text):
+    path, meta, arrays = state
+    name, change = STATES[text]
+    if name in arrays:
+        arrays[name] = change(arrays[name])
+    elif change is None:
+        del meta[name]
+    else:
+        meta[name] = change
+    with open(path, 'wb') as file:
+        write_archive(file, seal(meta, arrays))
+    found = explain(trace, samples=30, check_every=20, checkpoint=str(tmp_path))
+    assert re.search(text, caplog.text)
+    assert 'begun again' in caplog.text
+    assert 'resumed' not in found.info
+    assert torch.equal(found.saliency['score'], explain(trace, samples=30).saliency['score'])
+
+
+def test_what_killed_runs_leave_is_removed(trace, tmp_path):
+    left = tmp_path / '.explain3d-elsewhere-77-0123abcd.tmp'
+    left.write_bytes(b'x')
+    os.utime(left, (0, 0))
+    explain(trace, samples=10, checkpoint=str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_points_may_come_in_any_order(trace):

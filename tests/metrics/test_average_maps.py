@@ -1,12 +1,16 @@
 """Average maps: known saliency at known places of known boxes."""
 
 import dataclasses
+import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from explain3d.core.errors import InputError, ResultFileError, UnknownNameError
+from explain3d.core.results_archive import write_archive
+from explain3d.core.results_check import seal
 from explain3d.metrics.average_files import load_averages, write_arrays
 from explain3d.metrics.average_maps import MapCollection
 from explain3d.metrics.average_protocol import AverageProtocol, Grid
@@ -297,3 +301,38 @@ def test_arrays_come_back(tmp_path):
         load_averages(path)
     with pytest.raises(FileNotFoundError):
         load_averages(tmp_path / 'Van.npz')
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'text'),
+    [
+        ('tp_points', -1, "'tp_points' goes down to -1"),
+        ('tp_objects', 999, "'tp_objects' goes up to 999"),
+        ('fp_saliency', np.inf, "'fp_saliency' holds infinite values"),
+        ('all_columns_width', 999, "'all_columns_width' goes up to 999"),
+        ('all_size', -1, "'all_size' goes down to -1"),
+        ('cells', [1, 2], r'its cells are \[1, 2\]'),
+        ('cells', [0, 2, 2], "its 'cells' are"),
+        ('count', {'tp': 1.5}, "its 'count' are"),
+        ('count', {'tp': 3}, 'are not expected'),
+        ('targets', ['one', 'two', 'three', 'four'], "'tp_saliency' has the shape"),
+        ('weight', 'sum', "averaged over 'sum'"),
+    ],
+)
+def test_averages_that_do_not_fit_are_refused(tmp_path, name, value, text):
+    (path,) = write_arrays(collect(random_frames(3)), tmp_path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    meta = json.loads(arrays.pop('metadata').tobytes())
+    if name in meta:
+        meta[name] = value
+    else:
+        arrays[name].flat[0] = value
+    with open(path, 'wb') as file:
+        write_archive(file, seal(meta, arrays))
+    with pytest.raises(ResultFileError, match=f'holds no average maps.*{text}'):
+        load_averages(path)
+    with open(path, 'wb') as file:
+        write_archive(file, {**seal(meta, arrays), 'tp_points': arrays['tp_points'] + 1})
+    with pytest.raises(ResultFileError, match=r'tp_points.*not the arrays that were written'):
+        load_averages(path)

@@ -1,12 +1,16 @@
 """Shipped checkpoints hold the weights of training, rounded to float16, and nothing else."""
 
 import importlib.util
+import os
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from explain3d.adapters.checkpoint_reading import write_checkpoint
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'export_checkpoint.py'
 
@@ -72,3 +76,43 @@ def test_average_refuses_another_model_and_other_shares(tool, state):
         tool.average(state, other, 0.5)
     with pytest.raises(ValueError, match=r'in \[0, 1\], received 1\.5'):
         tool.average(state, state, 1.5)
+
+
+class _Payload:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_code_of_the_source_runs_only_if_it_is_trusted(tool, state, tmp_path, monkeypatch):
+    made, source = tmp_path / 'made', str(tmp_path / 'c.pth')
+    meta = {'iter': 3, 'dataset_meta': {'classes': ('Car',)}, 'seed': np.int64(1)}
+
+    def export(*options):
+        monkeypatch.setattr('sys.argv', ['tool', source, str(tmp_path / 'out.pth'), *options])
+        tool.main()
+        return torch.load(tmp_path / 'out.pth', weights_only=True)
+
+    torch.save({'state_dict': state, 'meta': meta}, source)
+    assert export()['meta']['dataset_meta'] == {'classes': ['Car']}
+    (tmp_path / 'out.pth').unlink()
+    torch.save({'state_dict': state, 'meta': {**meta, 'more': _Payload(str(made))}}, source)
+    with pytest.raises(SystemExit, match='mkdir.*--trust'):
+        export()
+    assert not made.exists()
+    assert not (tmp_path / 'out.pth').exists()
+    assert set(export('--trust')['state_dict']) == set(state)
+    assert made.exists()
+
+
+def test_equal_weights_give_equal_bytes_and_a_failure_leaves_the_old_file(tmp_path):
+    for name in 'ab':
+        write_checkpoint({'state_dict': {'w': torch.ones(2)}}, tmp_path / name / 'c.pth')
+    before = (tmp_path / 'a' / 'c.pth').read_bytes()
+    assert before == (tmp_path / 'b' / 'c.pth').read_bytes()
+    with pytest.raises(Exception, match='pickle'):
+        write_checkpoint({'state_dict': lambda: None}, tmp_path / 'a' / 'c.pth')
+    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['c.pth']
+    assert (tmp_path / 'a' / 'c.pth').read_bytes() == before

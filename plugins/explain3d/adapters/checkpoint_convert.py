@@ -13,7 +13,6 @@ What the weights cannot carry has to stand in the configuration:
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import CheckpointMismatchError, InputError
+from ..core.errors import CheckpointMismatchError, InputError, UnsafeCheckpointError
 from . import checkpoint_weights as weights
 from .checkpoint_names import COUNTER, STATE_KEYS, TITLES, Host, Kind, recognise, rename
+from .checkpoint_reading import read_checkpoint
 
 _CENTRE_PREFIX = 'pts_'
 _HINTS = {
@@ -50,17 +50,17 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointMismatchError: If it is no checkpoint, or holds other objects.
     """
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        checkpoint = read_checkpoint(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f'Expected a checkpoint file, received {path}: not there.'
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except UnsafeCheckpointError as error:
+        raise CheckpointMismatchError(str(error)) from error
+    except (RuntimeError, EOFError) as error:
         raise CheckpointMismatchError(
             f'Expected a checkpoint of tensors and plain values, received {path}, which torch '
-            f'does not load ({str(error).splitlines()[0]}): a training checkpoint also holds the '
-            "optimizer's objects; strip them in the toolbox that wrote it "
-            '(tools/export_checkpoint.py for MMDetection3D).'
+            f'does not load ({str(error).splitlines()[0]}): it is damaged. Copy it again.'
         ) from error
     if not isinstance(checkpoint, Mapping):
         raise CheckpointMismatchError(

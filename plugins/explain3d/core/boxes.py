@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .transfer import constant
 
 Overlap = Callable[[Tensor, Tensor], Tensor]
 
@@ -170,7 +171,7 @@ def _checked(boxes: Tensor, name: str) -> Tensor:
 
 def _rotated_footprint(size: Tensor, yaw: Tensor) -> Tensor:
     """(P, 4, 2) corners of rectangles of ``size`` (P, 2) about the origin, turned by ``yaw``."""
-    local = size[:, None] / 2 * size.new_tensor(_BEV_SIGNS)
+    local = size[:, None] / 2 * constant(_BEV_SIGNS, size.device, size.dtype)
     cos, sin = yaw.cos()[:, None], yaw.sin()[:, None]
     x, y = local.unbind(dim=2)
     return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=2)

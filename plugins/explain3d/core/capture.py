@@ -11,6 +11,7 @@ from copy import copy as shallow_copy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import NotApplicableError
@@ -38,6 +39,22 @@ def with_features(sparse: Any, features: Tensor) -> Any:
     copy = shallow_copy(sparse)
     copy.features = features
     return copy
+
+
+def cell_order(indices: Tensor) -> Tensor:
+    """Returns the (M,) order of rows by their cells, the first column first.
+
+    A GPU's sparse convolutions give their voxels in an order of chance. In this one, what depends
+    on the order is the same each time. Nothing here waits for the device.
+
+    Args:
+        indices: (M, D) cells, such as frame, z, y, x; rows that repeat keep their order.
+    """
+    keys = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
+    for column in indices.long().unbind(1) if len(indices) else ():
+        first = column.amin()
+        keys = keys * (column.amax() - first + 1) + (column - first)
+    return keys.argsort(stable=True)
 
 
 def sole_tensor(output: Any, name: str) -> Tensor | Any:
@@ -111,6 +128,9 @@ def _rows_indices(output: Any, features: Tensor) -> Tensor | None:
 class Leaf:
     """What ``leaf_at`` caught; empty until the layer has run.
 
+    Rows, where there are any with indices, stand in the order of their cells (``cell_order``),
+    whatever the network's own order is.
+
     Attributes:
         tensor: The leaf: the layer's features, of any shape, that require a gradient.
         output: The layer's sole tensor as it was, a sparse tensor or the dense one.
@@ -135,14 +155,15 @@ def leaf_at(
         module: The layer. It must run once, and give one tensor, dense or sparse.
         name: The layer's name for messages.
         key: For modules that return a dict of everything (OpenPCDet's): the entry that is meant.
-        value: Features for the network to go on with in the place of the layer's own.
+        value: Features for the network to go on with in the place of the layer's own, as an
+            earlier leaf had them.
 
     Yields:
         A ``Leaf`` that is filled when the layer has run.
 
     Raises:
         NotApplicableError: From the forward pass, if the layer gives more or less than one tensor
-            or runs twice.
+            or runs twice, or if ``value`` has another shape.
     """
     leaf = Leaf()
 
@@ -154,16 +175,23 @@ def leaf_at(
             )
         old = layer_tensor(output, name, key)
         features = old.features if is_sparse(old) else old
+        if value is not None and value.shape != features.shape:
+            raise NotApplicableError(
+                f'Layer {name!r} gives features of shape {tuple(features.shape)}: expected '
+                f'{tuple(value.shape)}, those of the pass before. Its voxels are others.'
+            )
         leaf.output = old
+        indices = _rows_indices(output, features) if key is None else None
+        if is_sparse(old):
+            indices, leaf.spatial_shape = old.indices, tuple(old.spatial_shape)
+        order = None if indices is None else cell_order(indices)
+        if order is not None:
+            # A copy: VoxelNeXt's backbone multiplies indices in place later on.
+            leaf.indices, features = indices[order], features[order]
         leaf.tensor = (features if value is None else value).detach().requires_grad_()
         # The network goes on with a copy: an in-place activation may follow, which a leaf refuses.
-        copy = leaf.tensor.clone()
-        leaf.indices = _rows_indices(output, features) if key is None else None
-        if is_sparse(old):
-            # A copy: VoxelNeXt's backbone multiplies indices in place later on.
-            leaf.indices, leaf.spatial_shape = old.indices.clone(), tuple(old.spatial_shape)
-            return exchange(output, old, with_features(old, copy))
-        return exchange(output, old, copy)
+        copy = leaf.tensor.clone() if order is None else leaf.tensor[order.argsort()]
+        return exchange(output, old, with_features(old, copy) if is_sparse(old) else copy)
 
     handle = module.register_forward_hook(replace)
     try:

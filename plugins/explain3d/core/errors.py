@@ -1,5 +1,7 @@
 """Errors of explain3d: each message says what was expected, what came, and what to do."""
 
+import pickle
+
 
 class Explain3DError(Exception):
     """Base class of every error that explain3d raises on purpose."""
@@ -23,6 +25,10 @@ class NotApplicableError(Explain3DError, TypeError):
 
 class CheckpointMismatchError(Explain3DError, ValueError):
     """A checkpoint whose parameters are not those of the configured model."""
+
+
+class UnsafeCheckpointError(Explain3DError, pickle.UnpicklingError):
+    """A checkpoint that cannot be read without running code that it holds, or a damaged one."""
 
 
 class ResultFileError(Explain3DError, OSError):

@@ -158,7 +158,8 @@ def attribute_gradients(
     """Yields the gradients of each detection, by as few backward passes as it takes.
 
     The gradient of a sum can be assembled from those of its attributes, so a sum costs a pass of
-    its own only where its attributes are not asked for anyway.
+    its own only where its attributes are not asked for anyway. Whether all are finite is asked
+    once, at the end: each question waits for the device.
 
     Args:
         trace: K detections; see ``reduce_gradients``.
@@ -174,16 +175,42 @@ def attribute_gradients(
     single, sums = plan_backwards(targets)
     if len(trace.detections):
         require_graph(trace, targets)
-    source = _source(trace)
+    source, check = _source(trace), _FiniteCheck()
     for k in range(len(trace.detections)) if source is None else source.order:
         values = {name: trace.attributes[name][k].detach() for name in single}
-        yield (
-            k,
-            DetectionGradients(
-                single={name: _gradient(trace, k, (name,), signed=True) for name in single},
-                sums={names: _gradient(trace, k, tuple(sorted(names))) for names in sums},
-                signs={name: value.sign() for name, value in values.items()},
-            ),
+        found = DetectionGradients(
+            single={name: _gradient(trace, k, (name,), signed=True) for name in single},
+            sums={names: _gradient(trace, k, tuple(sorted(names))) for names in sums},
+            signs={name: value.sign() for name, value in values.items()},
+        )
+        for name, gradient in found.single.items():
+            check.add(gradient, k, (name,))
+        for names, gradient in found.sums.items():
+            check.add(gradient, k, sorted(names))
+        yield k, found
+    check.require()
+
+
+class _FiniteCheck:
+    """Looks at gradients where they are, and asks the device for all of them at once."""
+
+    def __init__(self) -> None:
+        self._finite: list[Tensor] = []
+        self._whose: list[tuple[int, str]] = []
+
+    def add(self, gradient: Tensor, k: int, names: Sequence[str]) -> None:
+        self._finite.append(torch.isfinite(gradient).all())
+        self._whose.append((k, '+'.join(names)))
+
+    def require(self) -> None:
+        """Raises an InputError for the first gradient that is not finite."""
+        finite = torch.stack(self._finite).tolist() if self._finite else []
+        if all(finite):
+            return
+        k, names = self._whose[finite.index(False)]
+        raise InputError(
+            f'Expected a finite gradient, received NaN or infinite values for {names} of '
+            f'detection {k}: look for an overflow in the head (half precision, exp of a size).'
         )
 
 
@@ -224,13 +251,7 @@ def _gradient(trace: Trace, k: int, names: tuple[str, ...], signed: bool = False
         gradient = source.gradient(k, names, signed)
     if gradient is None:
         raise _detached(trace, names)
-    gradient = full_precision(gradient)
-    if not torch.isfinite(gradient).all():
-        raise InputError(
-            f'Expected a finite gradient, received NaN or infinite values for {"+".join(names)} of '
-            f'detection {k}: look for an overflow in the head (half precision, exp of a size).'
-        )
-    return gradient
+    return full_precision(gradient)
 
 
 def gradient_at(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +15,10 @@ from .boxes import bev_iou, iou_3d
 from .errors import InputError, UnknownNameError
 from .structures import Detections
 
-#: KITTI's overlaps above which a detection counts as found, in 3D and in the bird's-eye view.
-DEFAULT_THRESHOLDS: Mapping[str, float] = {'car': 0.7, 'pedestrian': 0.5, 'cyclist': 0.5}
+#: KITTI's and Waymo's overlaps above which a detection counts as found.
+DEFAULT_THRESHOLDS: Mapping[str, float] = {
+    'car': 0.7, 'vehicle': 0.7, 'pedestrian': 0.5, 'cyclist': 0.5,
+}  # fmt: skip
 
 OVERLAPS = {'3d': iou_3d, 'bev': bev_iou}
 
@@ -64,7 +68,7 @@ def match(
         detections: K detections.
         ground_truth: G annotated objects; their scores are not used.
         thresholds: IoU that must be exceeded: one number, or one for each class; letter case is
-            ignored. Default: car 0.7, pedestrian 0.5, cyclist 0.5.
+            ignored. Default: car and vehicle 0.7, pedestrian and cyclist 0.5.
         iou: '3d' (volumes) or 'bev' (bird's-eye view).
 
     Returns:
@@ -99,7 +103,7 @@ def resolve_thresholds(names: Sequence[str], thresholds: Thresholds = None) -> l
     Args:
         names: Names of classes, in any number and order.
         thresholds: One number for all, one for each class by name, or None for the default: car
-            0.7, pedestrian 0.5, cyclist 0.5.
+            and vehicle 0.7, pedestrian and cyclist 0.5.
 
     Raises:
         UnknownNameError: If a class has no threshold.
@@ -109,7 +113,8 @@ def resolve_thresholds(names: Sequence[str], thresholds: Thresholds = None) -> l
         thresholds = DEFAULT_THRESHOLDS
     for_all = not isinstance(thresholds, Mapping)
     values = [thresholds] if for_all else list(thresholds.values())
-    if not all(0 <= value < 1 for value in values):
+    named = for_all or all(isinstance(name, str) for name in thresholds)
+    if not named or not all(_is_threshold(value) for value in values):
         raise InputError(
             f'Expected IoU thresholds of at least 0 and below 1, received {thresholds}: '
             f'0.7 means that more than 70 % must overlap.'
@@ -119,11 +124,18 @@ def resolve_thresholds(names: Sequence[str], thresholds: Thresholds = None) -> l
     known = {name.lower(): float(value) for name, value in thresholds.items()}
     unknown = sorted({name for name in names if name.lower() not in known})
     if unknown:
+        more = ', '.join(f'{name!r}: 0.5' for name in unknown)
         raise UnknownNameError(
             f'Expected an IoU threshold for each class, received {sorted(known)} '
-            f'and none for {unknown}: give one number for all, or add these classes.'
+            f'and none for {unknown}: give one number for all, or add these classes. The key is '
+            f'iou_thr, as iou_thr={{{more}, ...}}: of protocol for metrics (PROTOCOL: '
+            "{IOU_THR: ...} in YAML), of select beside matched='tp' or 'fp' (SELECT)."
         )
     return [known[name.lower()] for name in names]
+
+
+def _is_threshold(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def overlap_function(iou: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -235,7 +235,7 @@ def factorize_batch(
         batch_first=True,
     )
     update_both, update_weights = steps(loss, solver)
-    # A host's autocast would silently run these products in half precision.
+    # A host's autocast would silently run these products in half precision, and TF32 in less.
     with torch.autocast(features.device.type, enabled=False), full_precision_kernels():
         if W is not None:
             W = largest.divide(W).expand(len(todo), -1, -1).clone()

@@ -10,6 +10,9 @@ from torch import Tensor
 #: Part of the mean norm that is added to each norm: a few long rows cannot be all that is taken.
 EVEN = 0.25
 
+#: Bits that weights keep: sums of as many rows as a frame has stay exact.
+_BITS = 34
+
 
 class RowSampler:
     """Takes rows evenly spaced along the sum of weights: the longer a row, the more often.
@@ -32,7 +35,7 @@ class RowSampler:
         count = (norms > 0).sum(-1, keepdim=True)
         mean = norms.sum(-1, keepdim=True) / count.clamp(min=1)
         self._weights = norms + EVEN * mean * (norms > 0)
-        self._ends = self._weights.cumsum(-1)
+        self._ends = _running_sums(self._weights)
 
     def at(self, places: Tensor) -> Tensor:
         """Returns (B, N) row numbers at (B, N) places in [0, 1) along the sum of the weights."""
@@ -52,3 +55,13 @@ class RowSampler:
     def take(self, rows: Tensor) -> Tensor:
         """Returns the (B, N, C) rows of (B, N) numbers, as they are."""
         return self._features.gather(1, rows[..., None].expand(-1, -1, self._features.shape[2]))
+
+
+def _running_sums(weights: Tensor) -> Tensor:
+    """Returns (B, M) running sums along the rows, exact and so the same on every device.
+
+    A GPU adds floats in an order of chance. Weights are rounded to ``_BITS`` below the largest.
+    """
+    largest = weights.amax(-1, keepdim=True) if weights.shape[-1] else weights.new_zeros(1, 1)
+    shift = _BITS - torch.frexp(largest).exponent
+    return torch.ldexp(torch.ldexp(weights, shift).round_().long().cumsum(-1).double(), -shift)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from .errors import UnknownNameError
+from .checks import suggestion
+from .errors import InputError, UnknownNameError
 
 T = TypeVar('T')
 
@@ -17,6 +17,7 @@ class NameRegistry:
 
     Args:
         kind: What is registered, in the singular, for messages ("explainer").
+        base: Class of which all entries are subclasses, or make instances; None for no such class.
 
     Examples:
         >>> SHAPES = NameRegistry('shape')
@@ -28,8 +29,8 @@ class NameRegistry:
         2
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, base: type | None = None) -> None:
+        self.kind, self.base = kind, base
         self._entries: dict[str, Any] = {}
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
@@ -52,20 +53,28 @@ class NameRegistry:
         """
         if name in self._entries:
             return self._entries[name]
-        close = difflib.get_close_matches(str(name), self._entries, n=1, cutoff=0.5)
-        hint = f' Did you mean {close[0]!r}?' if close else ''
         raise UnknownNameError(
-            f'Unknown {self.kind} {name!r}: expected one of {sorted(self._entries)}.{hint}'
+            f'Unknown {self.kind} {name!r}: expected one of {sorted(self._entries)}.'
+            f'{suggestion(name, self._entries)}'
         )
 
-    def build(self, cfg: dict | Any, **defaults: Any) -> Any:
-        """Builds an entry from ``dict(type=name, **arguments)``; returns an instance as it is.
+    def build(self, cfg: str | Mapping[str, Any] | Any, **defaults: Any) -> Any:
+        """Builds an entry.
+
+        Args:
+            cfg: Its name, ``dict(type=name, **arguments)``, or an instance, which is returned as it
+                is. In the place of the name there may be the class itself, as in configurations
+                that import what they name.
+            defaults: Arguments that ``cfg`` does not have to name.
 
         Raises:
             UnknownNameError: If there is no such entry, or it does not take such an argument.
+            InputError: If ``cfg`` is something else.
         """
-        if not isinstance(cfg, dict):
-            return self.build({'type': cfg}, **defaults) if isinstance(cfg, str) else cfg
+        if isinstance(cfg, str) or self._is_entry(cfg):
+            cfg = {'type': cfg}
+        if not isinstance(cfg, Mapping):
+            return self._instance(cfg)
         arguments = {**defaults, **cfg}
         if 'type' not in arguments:
             raise UnknownNameError(
@@ -73,16 +82,33 @@ class NameRegistry:
                 f'{sorted(self._entries)}, received the keys {sorted(cfg)}.'
             )
         name = arguments.pop('type')
-        # Configurations may carry our scope ("explain3d.FFAM") as host registries want it.
-        entry = self.get(name.removeprefix('explain3d.'))
-        try:
-            inspect.signature(entry).bind(**arguments)
-        except TypeError as error:
-            raise UnknownNameError(
-                f'{self.kind.capitalize()} {name!r}: {error}; expected some of '
-                f'{list(inspect.signature(entry).parameters)}.'
-            ) from None
+        entry = name if self._is_entry(name) else self.get(_bare(name))
+        self._check_arguments(name, entry, arguments)
         return entry(**arguments)
+
+    def _is_entry(self, value: Any) -> bool:
+        """Whether this is a class that may stand where names do."""
+        return isinstance(value, type) and (self.base is None or issubclass(value, self.base))
+
+    def _instance(self, value: Any) -> Any:
+        if value is None or (self.base is not None and not isinstance(value, self.base)):
+            raise InputError(
+                f'Expected the {self.kind} as a name, a dict(type=name, ...) or an instance, '
+                f'received {value!r} ({type(value).__name__}): choose among {sorted(self)}.'
+            )
+        return value
+
+    def _check_arguments(self, name: Any, entry: Any, arguments: Mapping[str, Any]) -> None:
+        signature = inspect.signature(entry)
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            known = list(signature.parameters)
+            unknown = [key for key in arguments if key not in known]
+            hint = suggestion(unknown[0], known) if unknown else ''
+            raise UnknownNameError(
+                f'{self.kind.capitalize()} {name!r}: {error}; expected some of {known}.{hint}'
+            ) from None
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -92,3 +118,10 @@ class NameRegistry:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _bare(name: Any) -> Any:
+    """Returns a name without our scope, or our package's path: 'explain3d.FFAM' is 'FFAM'."""
+    if isinstance(name, str) and name.startswith('explain3d.'):
+        return name.rpartition('.')[2]
+    return name

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,14 +48,45 @@ def atomic_write(path: str | os.PathLike, what: str) -> Iterator[BinaryIO]:
         ResultFileError: If the system refuses (no space, no permission); the temporary file is
             gone then and ``path`` is as it was.
     """
+    with _beside(path, what) as temporary, open(temporary, 'xb') as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(Path(path).parent)
+
+
+def replace_file(path: str | os.PathLike, write: Callable[[Path], object]) -> None:
+    """Has a file written under a temporary name, which it takes once it is complete.
+
+    For writers that want a name, and for many files: unlike ``atomic_write`` it does not wait for
+    the disk, so that a power cut may leave an empty file.
+
+    Args:
+        path: The final name; a file that is there is replaced.
+        write: Gets the temporary name, which has no suffix of the format.
+
+    Raises:
+        ResultFileError: As ``atomic_write``.
+    """
+    with _beside(path, f'the file {Path(path).name}') as temporary:
+        write(temporary)
+
+
+#: Folders that this process has cleaned.
+_cleaned: set[Path] = set()
+
+
+@contextlib.contextmanager
+def _beside(path: str | os.PathLike, what: str) -> Iterator[Path]:
+    """Yields a temporary name beside ``path``, which takes its place in the end."""
     path = Path(path)
     temporary = path.parent / _temporary_name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, 'xb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        if path.parent not in _cleaned:  # Whoever writes to a folder removes what is stale there.
+            _cleaned.add(path.parent)
+            remove_stale(path.parent)
+        yield temporary
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -69,7 +100,59 @@ def atomic_write(path: str | os.PathLike, what: str) -> Iterator[BinaryIO]:
         )
         failure.errno = error.errno
         raise failure from error
-    _sync_folder(path.parent)
+
+
+def create(path: str | os.PathLike, what: str, content: bytes) -> bool:
+    """Makes a file with its content at once, unless there is one; of several processes one does.
+
+    Args:
+        path: Its name, in a folder that exists.
+        what: What is being written, for messages.
+        content: What is in it.
+
+    Returns:
+        Whether this call made it. False also on file systems without hard links, where the one
+        that comes last of several at the same moment makes it: what is there has to be read.
+
+    Raises:
+        ResultFileError: If the system refuses.
+    """
+    path = Path(path)
+    temporary = path.parent / _temporary_name()
+    try:
+        with open(temporary, 'xb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            if not path.exists():
+                os.replace(temporary, path)
+            return False
+        return True
+    except OSError as error:
+        raise ResultFileError(
+            f'Could not write {what} to {path}: {error.strerror or error}. Expected a writable '
+            'folder with free space: make room or choose another folder.'
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def owner() -> tuple[str, int]:
+    """Returns host and number of this process."""
+    return _host(), os.getpid()
+
+
+def is_running(host: object, process: object) -> bool | None:
+    """Whether another process runs; None if that cannot be told, as it is on another host."""
+    if host != _host():
+        return None
+    return isinstance(process, int) and process != os.getpid() and _is_alive(process)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,15 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, ResultFileError
+from .results_archive import Arrays
+from .results_check import (
+    ArrayCheck,
+    check_keys,
+    check_names,
+    check_texts,
+    class_count,
+    seal,
+)
 from .results_settings import fingerprint, plain
 from .structures import Detections, Explanation, Maps
 
@@ -23,8 +31,15 @@ OTHER_FORMATS = {
     'explain3d.decomposition': 'explain3d.lmd.frame_codec',
     'explain3d.sensor_shares': 'explain3d.lmd.detections_codec',
 }
-
-Arrays = dict[str, np.ndarray]
+#: What the metadata of every format hold.
+_KEYS = {
+    'frame_id': str,
+    'settings': dict,
+    'settings_sha256': str,
+    'versions': dict,
+    'info': dict,
+    'arrays': list,
+}
 
 
 def encode(explanation: Explanation, saliency_dtype: str = 'float32') -> Arrays:
@@ -65,16 +80,22 @@ def encode(explanation: Explanation, saliency_dtype: str = 'float32') -> Arrays:
         arrays |= _boxes(explanation.ground_truth, 'ground_truth_')
     if explanation.detection_indices is not None:
         arrays['detection_indices'] = _array(explanation.detection_indices)
-    meta = _metadata(explanation) | {'arrays': sorted(arrays)}
-    # As bytes: a text array would take four for every character.
-    return {'metadata': np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays}
+    meta = _metadata(explanation)
+    try:
+        _check(meta, arrays)
+    except ResultFileError as error:
+        raise InputError(
+            f'Frame {explanation.frame_id!r} cannot be written: {error}. Nothing was written.'
+        ) from error
+    return seal(meta, arrays)
 
 
 def decode(arrays: Arrays) -> Explanation:
     """Returns the explanation that ``encode`` was given, on the CPU.
 
     Raises:
-        ResultFileError: If the arrays are not those of a result file of a known version.
+        ResultFileError: If the arrays are not those of a result file of a known version, or do
+            not fit each other.
     """
     if 'metadata' not in arrays:
         raise ResultFileError('it was not written by explain3d')
@@ -82,6 +103,7 @@ def decode(arrays: Arrays) -> Explanation:
     check_names(meta, arrays)
     if meta['format'] != FORMAT:
         return importlib.import_module(OTHER_FORMATS[meta['format']]).decode(meta, arrays)
+    _check(meta, arrays)
     saliency = _restore('saliency', arrays)
     return Explanation(
         frame_id=meta['frame_id'],
@@ -96,7 +118,7 @@ def decode(arrays: Arrays) -> Explanation:
         method=meta['method'],
         ground_truth=(
             _detections(arrays, meta['ground_truth_class_names'], 'ground_truth_')
-            if 'ground_truth_boxes' in arrays
+            if meta['ground_truth_class_names'] is not None
             else None
         ),
         detection_indices=_tensor(arrays.get('detection_indices')),
@@ -118,18 +140,44 @@ def decode_metadata(array: np.ndarray) -> dict[str, Any]:
         raise ResultFileError(
             f'it has format version {meta.get("version")!r}, this explain3d reads {FORMAT_VERSION}'
         )
+    check_keys(meta, _KEYS)
+    check_texts(meta, 'arrays')
+    if fingerprint(meta['settings']) != meta['settings_sha256']:
+        raise ResultFileError('its settings are not those that were written')
     return meta
 
 
-def check_names(meta: dict[str, Any], names: Iterable[str]) -> None:
-    """Raises unless exactly the arrays are there that were written.
+def _check(meta: dict[str, Any], arrays: Arrays) -> None:
+    """Raises ResultFileError unless metadata and arrays fit each other."""
+    check_keys(meta, {'method': str, 'ground_truth_class_names': (list, type(None))})
+    check_keys({'class_counts': {}, **meta}, {'class_counts': dict})
+    check_texts(meta, 'targets')
+    check_texts(meta, 'class_names', different=False)
+    check = ArrayCheck(arrays, T=len(meta['targets']))
+    check('points', ('N', 'P'), 'fiu')
+    counts = meta.get('class_counts', {})
+    check.boxes('K', counts.get('detections'))
+    names = ['points', 'boxes', 'scores', 'labels', 'saliency']
+    names += _check_map(check, 'saliency', ('T', 'K', 'N'))
+    if 'global_map' in arrays:
+        check('global_map', ('N',))
+    if 'concepts' in arrays:
+        names += _check_map(check, 'concepts', ('R', 'N'))
+    if 'detection_indices' in arrays:
+        check('detection_indices', ('K',), 'iu', low=0)
+    if meta['ground_truth_class_names'] is not None:
+        check_texts(meta, 'ground_truth_class_names', different=False)
+        check.boxes('G', counts.get('ground_truth'), 'ground_truth_')
+        names += [f'ground_truth_{name}' for name in ('boxes', 'scores', 'labels')]
+    check.only([*names, 'global_map', 'concepts', 'detection_indices'])
 
-    Raises:
-        ResultFileError: If not.
-    """
-    missing = {'metadata', *meta['arrays']} ^ set(names)
-    if missing:
-        raise ResultFileError(f'{sorted(missing)} missing or not ours')
+
+def _check_map(check: ArrayCheck, name: str, shape: tuple[str, ...]) -> list[str]:
+    """Checks values and, where these are halves of it, their maximum; returns its name."""
+    if check(name, shape).dtype != np.float16:
+        return []
+    check(f'{name}_scale', shape[:-1], low=0)
+    return [f'{name}_scale']
 
 
 def _metadata(explanation: Explanation) -> dict[str, Any]:
@@ -142,6 +190,11 @@ def _metadata(explanation: Explanation) -> dict[str, Any]:
         'targets': list(explanation.targets),
         'class_names': list(explanation.detections.class_names),
         'ground_truth_class_names': None if truth is None else list(truth.class_names),
+        'class_counts': {
+            name: class_count(found.class_names, found.labels)
+            for name, found in (('detections', explanation.detections), ('ground_truth', truth))
+            if found is not None
+        },
         'settings': plain(explanation.settings),
         'settings_sha256': fingerprint(explanation.settings),
         'versions': plain(explanation.versions, 'versions'),

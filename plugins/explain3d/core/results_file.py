@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .errors import ResultFileError
+from .results_archive import open_archive, refuse_folder, write_archive
 from .results_atomic import atomic_write
-from .results_codec import Arrays, check_names, decode, decode_metadata, encode
+from .results_codec import Arrays, decode, decode_metadata, encode
 from .results_settings import SettingsMismatchError, check_settings
 from .structures import Explanation
-
-# Saliency is mostly zeros: higher levels take several times as long and save a few per cent.
-COMPRESSION_LEVEL = 1
-
-#: What zipfile, zlib, json and numpy raise over damaged bytes.
-_UNSOUND = (
-    OSError,
-    RuntimeError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -65,16 +42,8 @@ def save(
 
 def write_arrays(path: str | os.PathLike, arrays: Arrays, frame_id: str) -> Path:
     """Writes what ``encode`` returned; see ``save``."""
-    with (
-        atomic_write(path, f'the explanation of frame {frame_id!r}') as file,
-        zipfile.ZipFile(
-            file, 'w', zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL
-        ) as archive,
-    ):
-        for name, array in arrays.items():
-            # Members opened by name carry a fixed date, so that equal data give equal bytes.
-            with archive.open(f'{name}.npy', 'w', force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    with atomic_write(path, f'the explanation of frame {frame_id!r}') as file:
+        write_archive(file, arrays)
     return Path(path)
 
 
@@ -88,10 +57,11 @@ def load(path: str | os.PathLike) -> Explanation:
 
     Raises:
         FileNotFoundError: If there is none.
-        ResultFileError: If it is damaged, truncated, not ours, or of an unknown version.
+        ResultFileError: If it is damaged, truncated, not ours, or of an unknown version, if its
+            arrays do not fit each other, or are not those that were written.
     """
-    with _reading(path) as archive:
-        return decode({name: _read_array(archive, name) for name in _names(archive)})
+    with open_archive(path) as archive:
+        return decode(archive.read_all())
 
 
 def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
@@ -101,8 +71,8 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
         FileNotFoundError: If there is no file.
         ResultFileError: As ``load``, as far as these entries tell.
     """
-    with _reading(path) as archive:
-        return decode_metadata(_read_array(archive, 'metadata'))
+    with open_archive(path) as archive:
+        return decode_metadata(archive.read('metadata'))
 
 
 def is_complete(
@@ -110,28 +80,28 @@ def is_complete(
     settings: Mapping[str, Any] | None = None,
     *,
     on_mismatch: str = 'raise',
+    frame_id: str | None = None,
 ) -> bool:
     """Tells whether a frame is done: the file is there, sound, and made with these settings.
 
-    Every byte is held against its checksum, so that ``load`` works if this returns True.
+    It is read and checked as ``load`` does, which therefore works if this returns True.
 
     Args:
         path: The frame's file.
         settings: What ``Explanation.settings`` would be now; None: any settings will do.
         on_mismatch: If the settings differ, ``'raise'``, or ``'recompute'``: return False.
+        frame_id: The frame that the file should be of; None: any.
 
     Raises:
+        ResultFileError: If a folder has the file's name.
         SettingsMismatchError: If the settings differ; the message lists the keys.
     """
     if on_mismatch not in ('raise', 'recompute'):
         raise ValueError(f"on_mismatch is {on_mismatch!r}: expected 'raise' or 'recompute'.")
+    refuse_folder(path, 'result file')
     try:
-        with _reading(path) as archive:
-            meta = decode_metadata(_read_array(archive, 'metadata'))
-            check_names(meta, _names(archive))
-            damaged = archive.testzip()
-            if damaged:
-                raise ResultFileError(f'its part {damaged} is damaged')
+        found = load(path)
+        check_frame(path, found, frame_id)
     except FileNotFoundError:
         return False
     except ResultFileError as error:
@@ -140,7 +110,7 @@ def is_complete(
     if settings is None:
         return True
     try:
-        check_settings(path, meta['settings'], settings)
+        check_settings(path, found.settings, settings)
     except SettingsMismatchError:
         if on_mismatch == 'raise':
             raise
@@ -148,25 +118,14 @@ def is_complete(
     return True
 
 
-@contextlib.contextmanager
-def _reading(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
-    """Opens a result file; whatever is wrong with its content becomes a ResultFileError."""
-    with open(path, 'rb') as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                yield archive
-        except _UNSOUND as error:
-            raise ResultFileError(
-                f'{path} is not a sound result file ({error}): expected one that explain3d '
-                'wrote. Delete it, or run again with resume: the frame will be recomputed.'
-            ) from error
+def check_frame(path: str | os.PathLike, found: Explanation, frame_id: str | None) -> None:
+    """Raises if a file is not of the frame that it should be of.
 
-
-def _names(archive: zipfile.ZipFile) -> list[str]:
-    return [name.removesuffix('.npy') for name in archive.namelist()]
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    # The whole member first: its checksum is tested before its header is believed.
-    content = io.BytesIO(archive.read(f'{name}.npy'))
-    return np.lib.format.read_array(content, allow_pickle=False)
+    Raises:
+        ResultFileError: If so.
+    """
+    if frame_id is not None and found.frame_id != frame_id:
+        raise ResultFileError(
+            f'{path} holds frame {found.frame_id!r}: expected {frame_id!r}. Was it renamed or '
+            'copied? Delete it, and the frame will be recomputed.'
+        )

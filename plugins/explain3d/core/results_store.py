@@ -11,7 +11,7 @@ from typing import Any
 
 from .results_atomic import remove_stale
 from .results_codec import Arrays, encode
-from .results_file import is_complete, load, load_metadata, write_arrays
+from .results_file import check_frame, is_complete, load, load_metadata, write_arrays
 from .results_settings import check_settings
 from .structures import Explanation
 
@@ -69,9 +69,15 @@ class ResultStore:
         """Tells whether a frame is done; a damaged file counts as missing, with a warning.
 
         Raises:
+            ResultFileError: If a folder has the file's name.
             SettingsMismatchError: If it was made with other settings and ``on_mismatch`` says so.
         """
-        return is_complete(self.path_of(frame_id), self.settings, on_mismatch=self.on_mismatch)
+        return is_complete(
+            self.path_of(frame_id),
+            self.settings,
+            on_mismatch=self.on_mismatch,
+            frame_id=frame_id,
+        )
 
     __contains__ = has
 
@@ -95,8 +101,11 @@ class ResultStore:
         return write_arrays(self.path_of(frame_id), arrays, frame_id)
 
     def load(self, frame_id: str) -> Explanation:
-        """Reads one frame; errors as ``results.load``."""
-        return load(self.path_of(frame_id))
+        """Reads one frame; errors as ``results.load``, also if the file is of another frame."""
+        path = self.path_of(frame_id)
+        found = load(path)
+        check_frame(path, found, frame_id)
+        return found
 
     def paths(self) -> dict[str, Path]:
         """Returns the file of each frame that is there, sorted by frame.

@@ -12,15 +12,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from .checkpointing import without_checkpointing
+
 
 @contextmanager
 def frozen_evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluates ``model`` with gradients to its activations, but none to its parameters.
 
-    Inside, every module is in eval mode, no parameter requires a gradient, and gradients are
-    enabled even under ``torch.no_grad``. Afterwards, also after an exception, the model is as it
-    was: training flags, ``requires_grad``, buffers (identity and content) and the state of the
-    random generators of Python, numpy, the CPU and the model's devices.
+    Inside, every module is in eval mode, no parameter requires a gradient, gradients are enabled
+    even under ``torch.no_grad``, and gradient checkpointing is off, which would refuse gradients of
+    activations. Afterwards, also after an exception, the model is as it was: training flags,
+    ``requires_grad``, buffers (identity and content) and the state of the random generators of
+    Python, numpy, the CPU and the model's devices.
 
     Args:
         model: Any module. Its parameters' values are not written to, hence not saved.
@@ -35,7 +38,7 @@ def frozen_evaluation(model: nn.Module) -> Iterator[None]:
             module.training = False
         for parameter in frozen:
             parameter.requires_grad_(False)
-        with torch.enable_grad():
+        with torch.enable_grad(), without_checkpointing():
             yield
     finally:
         for module, mode in modes:

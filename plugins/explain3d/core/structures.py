@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from .transfer import constant
+
 if TYPE_CHECKING:
     from .black_box import BlackBox
     from .gradients import GradientSource
@@ -113,8 +115,8 @@ class VoxelGeometry:
             (M, 3) x, y, z.
         """
         xyz = coords[:, -3:].flip(1).to(dtype)
-        size = torch.as_tensor(self.voxel_size, dtype=dtype, device=coords.device)
-        origin = torch.as_tensor(self.origin, dtype=dtype, device=coords.device)
+        size = constant(self.voxel_size, coords.device, dtype)
+        origin = constant(self.origin, coords.device, dtype)
         return (xyz + 0.5) * size + origin
 
     def cells(self, points: Tensor) -> Tensor:
@@ -127,8 +129,8 @@ class VoxelGeometry:
             (N, 3) int64 z, y, x.
         """
         xyz = points[:, :3]
-        size = torch.as_tensor(self.voxel_size, dtype=xyz.dtype, device=xyz.device)
-        origin = torch.as_tensor(self.origin, dtype=xyz.dtype, device=xyz.device)
+        size = constant(self.voxel_size, xyz.device, xyz.dtype)
+        origin = constant(self.origin, xyz.device, xyz.dtype)
         return ((xyz - origin) / size).floor().long().flip(1)
 
 

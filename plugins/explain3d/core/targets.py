@@ -12,24 +12,15 @@ A target names one attribute or a group of them. A group is combined in one of t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import InputError, UnknownNameError
+from .checks import require_choice, require_names, require_text
+from .errors import InputError
 from .structures import ATTRIBUTES, BOX_ATTRIBUTES
 
 COMBINATIONS = ('sum', 'abs')
-
-
-def _require_known(name: Any, known: Iterable[str], kind: str) -> None:
-    known = list(known)
-    if name in known:
-        return
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f' Did you mean {close[0]!r}?' if close else ''
-    raise UnknownNameError(f'Unknown {kind} {name!r}: expected one of {sorted(known)}.{hint}')
 
 
 def _refuse_duplicates(names: Sequence[str], prefix: str) -> None:
@@ -65,8 +56,9 @@ class Target:
                 f'Target {self.name!r} has no attributes: expected some of {list(ATTRIBUTES)}.'
             )
         for attribute in self.attributes:
-            _require_known(attribute, ATTRIBUTES, f'attribute of target {self.name!r}')
-        _require_known(self.combine, COMBINATIONS, f'combination of target {self.name!r}')
+            require_choice(f'attribute of target {self.name!r}', attribute, sorted(ATTRIBUTES))
+        of = f'combination of target {self.name!r}'
+        require_choice(of, self.combine, sorted(COMBINATIONS))
         _refuse_duplicates(self.attributes, f'Target {self.name!r} has the attribute')
 
 
@@ -124,7 +116,7 @@ def _parse_one(item: TargetSpec) -> Target:
     if isinstance(item, Target):
         return item
     if isinstance(item, str):
-        _require_known(item, PREDEFINED, 'target')
+        require_choice('target', item, _names())
         return PREDEFINED[item]
     if isinstance(item, Mapping):
         return _parse_mapping(item)
@@ -133,10 +125,12 @@ def _parse_one(item: TargetSpec) -> Target:
 
 def _parse_mapping(item: Mapping[str, Any]) -> Target:
     for key in item:
-        _require_known(key, ('name', 'attributes', 'combine'), 'key of a target')
+        require_choice('key of a target', key, ('attributes', 'combine', 'name'))
     attributes = item.get('attributes', ())
-    attributes = (attributes,) if isinstance(attributes, str) else tuple(attributes)
-    name = item.get('name') or '+'.join(map(str, attributes))
+    attributes = (attributes,) if isinstance(attributes, str) else attributes
+    attributes = tuple(require_names('attributes of a target', attributes, 'x', optional=False))
+    name = require_text('name of a target', item.get('name'), 'extent')
+    name = name or '+'.join(attributes)
     return Target(name, attributes, item.get('combine', 'sum'))
 
 

@@ -19,6 +19,7 @@ from torch.nn.functional import embedding_bag, pad
 from .errors import InputError, UnknownNameError
 from .normalize import full_precision, require_finite
 from .structures import LayerFeatures, VoxelGeometry
+from .transfer import constant
 
 MODES = ('manhattan', 'gaussian', 'reference')
 
@@ -135,6 +136,7 @@ def find_neighbours(
     points = full_precision(points[:, :3].to(layer.coords.device))
     geometry = layer.geometry.naive() if mode == 'reference' else layer.geometry
     grid = _Grid(layer, geometry, radius)
+    _check_values(points, layer, grid)
     offsets = _offsets(radius, mode, grid.flat, points.device)
     cells, inside = grid.cells(points)
     search = _search_reference if mode == 'reference' else _search_manhattan
@@ -162,21 +164,20 @@ class _Grid:
         device = layer.coords.device
         self.flat = layer.spatial_shape[0] == 1
         self.edge = min(geometry.voxel_size)
-        self._size = torch.tensor(geometry.voxel_size, dtype=torch.float64, device=device)
+        self._size = constant(geometry.voxel_size, device, torch.float64)
         self.centers = geometry.centers(layer.coords, torch.float64)
         self._geometry = geometry
-        self._radius = radius
-        self._shape = torch.tensor(layer.spatial_shape, device=device)
+        self.radius = radius
+        self._shape = constant(tuple(layer.spatial_shape), device)
         self._margin = radius + 1
         self._padding = 2 * radius + 1
         _, H, W = (size + 2 * self._padding for size in layer.spatial_shape)
-        self._strides = torch.tensor([H * W, W, 1], device=device)
+        self._strides = constant((H * W, W, 1), device)
         self._keys, self._rows = self.key(layer.coords.long()).sort()
-        if (self._keys.diff() == 0).any():
-            raise InputError(
-                'Expected every voxel once, received repeated coordinates: pass the rows of one '
-                'frame, not of a batch.'
-            )
+
+    def repeated(self) -> Tensor:
+        """Returns whether a voxel comes more than once, as a tensor of one value."""
+        return (self._keys.diff() == 0).any()
 
     def cells(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (N, 3) z, y, x cells, clamped, and (N,) whether they lie in the grid."""
@@ -192,6 +193,8 @@ class _Grid:
 
     def occupied(self, cells: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Looks for voxels around cells; points that share a cell share the search.
+
+        How many different cells there are is the one thing that the host waits for.
 
         Returns:
             (U, B) row of the voxel at each of B offsets from U different cells, (U, B) whether
@@ -211,14 +214,14 @@ class _Grid:
 
         In a bird's-eye-view layer the height counts for nothing: it is common to all.
         """
-        span = torch.arange(-self._radius, self._radius + 1, device=cells.device)[:, None]
+        span = torch.arange(-self.radius, self.radius + 1, device=cells.device)[:, None]
         total = 0
         for axis in range(2 if self.flat else 3):
             column = 2 - axis
             origin, size = self._geometry.origin[axis], self._geometry.voxel_size[axis]
             center = (cells[:, column] + span + 0.5).double() * size + origin
             square = (points[:, axis].double() - center).square_()
-            total = total + square[offsets[:, column] + self._radius]
+            total = total + square[offsets[:, column] + self.radius]
         return total
 
     def squared_cells(self, points: Tensor, rows: Tensor) -> Tensor:
@@ -230,30 +233,53 @@ class _Grid:
 def _search_manhattan(
     grid: _Grid, points: Tensor, cells: Tensor, offsets: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    steps = offsets.abs().sum(dim=1)
-    # Computed on the host: devices may differ in the last digit of exp.
-    kernel = [math.exp(-(d**2) / 2) for d in steps.tolist()]
-    kernel = torch.tensor(kernel, dtype=torch.float64, device=steps.device)
+    rings = _rings(grid)
     rows, found, inverse = grid.occupied(cells, offsets)
     index, column = _first(rows, found, k)
+    # Computed on the host: devices may differ in the last digit of exp.
+    kernel = [math.exp(-(d**2) / 2) for d, ring in enumerate(rings) for _ in ring]
+    kernel = constant(tuple(kernel), cells.device, torch.float64)
     weight = _normalised(torch.where(column >= 0, kernel[column], 0))
     index, weight = index[inverse], weight[inverse]
     # Only where there are more than k candidates does it matter where in its cell a point is, and
     # only for those as far as the k-th: the weights are the same whichever of them are taken.
+    steps = offsets.abs().sum(dim=1)
     crowded = found.sum(dim=1) > k
-    farthest = torch.where(crowded, steps[column[:, -1]], -k)
+    farthest = torch.where(crowded, steps[column[:, -1]], -1)
     nearer = (found & (steps < farthest[:, None])).sum(dim=1)
-    kinds = farthest * k + nearer  # There are fewer than k nearer ones.
-    for kind in kinds[crowded].unique().tolist():
-        far, near = divmod(kind, k)
-        these = (kinds == kind)[inverse].nonzero()[:, 0]
-        ring = steps == far
+    # There are fewer than k nearer ones. Kind 0 is all others.
+    kinds = torch.where(crowded, farthest * k + nearer + 1, 0)[inverse]
+    for kind, these in _by_kind(kinds, len(rings) * k + 1):
+        far, near = divmod(kind - 1, k)
+        ring = slice(rings[far].start, rings[far].stop)
         cell = inverse[these]
         metric = grid.squares(points[these], cells[these], offsets[ring]).sqrt_()
         metric = (metric / (grid.edge * TIE_STEP)).round_().long().T
         order = torch.where(found[:, ring][cell], metric, _LAST).sort(dim=1, stable=True).indices
         index[these, near:] = rows[:, ring][cell].gather(1, order[:, : k - near])
     return index, weight
+
+
+def _rings(grid: _Grid) -> list[range]:
+    """Returns the places, in ``_offsets``, of each Manhattan distance from 0 on."""
+    distances = [sum(map(abs, offset)) for offset in _ball(grid.radius, grid.flat)]
+    starts = [distances.index(d) for d in range(grid.radius + 1)]
+    return [range(*ends) for ends in zip(starts, [*starts[1:], len(distances)], strict=True)]
+
+
+def _by_kind(kinds: Tensor, count: int) -> Iterator[tuple[int, Tensor]]:
+    """Yields each kind above 0 that there is and the places of its points, in one wait.
+
+    Args:
+        kinds: (n,) int64 kinds of points, below ``count``.
+        count: Number of kinds.
+    """
+    sizes = torch.zeros(count, dtype=torch.long, device=kinds.device)
+    sizes = sizes.index_add_(0, kinds, torch.ones_like(kinds)).tolist()
+    if sizes[0] == len(kinds):
+        return
+    places = kinds.argsort(stable=True).split(sizes)
+    yield from ((kind, places[kind]) for kind in range(1, count) if sizes[kind])
 
 
 def _gaussian(
@@ -292,11 +318,12 @@ def _first(rows: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     slots = min(k, found.shape[1])
     place = found.cumsum(dim=1) - 1
-    cell, column = (found & (place < k)).nonzero(as_tuple=True)
-    place = place[cell, column]
-    index = rows.new_zeros(len(rows), slots)
-    origin = torch.full_like(index, -1)
-    index[cell, place], origin[cell, place] = rows[cell, column], column
+    # All others go to a slot more, which is left out.
+    place = torch.where(found & (place < slots), place, slots)
+    origin = torch.full((len(rows), slots + 1), -1, device=rows.device)
+    columns = torch.arange(found.shape[1], device=rows.device).expand_as(place)
+    origin = origin.scatter_(1, place, columns)[:, :slots]
+    index = torch.where(origin < 0, 0, rows.gather(1, origin.clamp(min=0)))
     return index, origin
 
 
@@ -309,12 +336,18 @@ def _normalised(weight: Tensor, total: Tensor | float = 0.0) -> Tensor:
 
 def _offsets(radius: int, mode: str, flat: bool, device: torch.device) -> Tensor:
     """Returns (B, 3) z, y, x: the Manhattan ball by distance, or the cube; then by z, y, x."""
+    offsets = _cube(radius, flat) if mode == 'reference' else _ball(radius, flat)
+    return constant(tuple(offsets), device)
+
+
+def _cube(radius: int, flat: bool) -> list[tuple[int, int, int]]:
     span = range(-radius, radius + 1)
-    cube = list(product((0,) if flat else span, span, span))
-    if mode != 'reference':
-        cube = [offset for offset in cube if sum(map(abs, offset)) <= radius]
-        cube.sort(key=lambda offset: sum(map(abs, offset)))
-    return torch.tensor(cube, device=device)
+    return list(product((0,) if flat else span, span, span))
+
+
+def _ball(radius: int, flat: bool) -> list[tuple[int, int, int]]:
+    ball = [offset for offset in _cube(radius, flat) if sum(map(abs, offset)) <= radius]
+    return sorted(ball, key=lambda offset: sum(map(abs, offset)))
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]], nothing: Tensor) -> tuple[Tensor, Tensor]:
@@ -346,16 +379,29 @@ def _check(
         raise InputError(
             f'Expected points of shape (N, 3 or more), received {tuple(points.shape)}.'
         )
-    require_finite(points[:, :3], 'point coordinate')
     coords = layer.coords
     if coords.ndim != 2 or coords.shape[1] != 3:
         raise InputError(
             f'Expected voxel coordinates z, y, x of shape (M, 3), received {tuple(coords.shape)}.'
         )
-    shape = torch.tensor(layer.spatial_shape, device=coords.device)
-    if ((coords < 0) | (coords >= shape)).any():
+
+
+def _check_values(points: Tensor, layer: LayerFeatures, grid: _Grid) -> None:
+    """Raises what is wrong with values; asks the device once for all."""
+    coords, shape = layer.coords, constant(tuple(layer.spatial_shape), layer.coords.device)
+    outside = ((coords < 0) | (coords >= shape)).any()
+    endless = ~torch.isfinite(points).all()
+    endless, outside, repeated = torch.stack([endless, outside, grid.repeated()]).tolist()
+    if endless:
+        require_finite(points, 'point coordinate')
+    if outside:
         raise InputError(
             f'Expected voxels inside the grid {tuple(layer.spatial_shape)} (z, y, x), received '
             f'coordinates from {coords.amin(0).tolist()} to {coords.amax(0).tolist()}: check the '
             f'order of the axes.'
+        )
+    if repeated:
+        raise InputError(
+            'Expected every voxel once, received repeated coordinates: pass the rows of one '
+            'frame, not of a batch.'
         )

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.errors import InputError
+from ..core.results_atomic import replace_file
 
 SPLITS = ('train', 'val', 'trainval', 'test')
 _KINDS = ('velodyne', 'image_2', 'calib', 'label_2')
+_POINT = 16  # four float32
+#: What to do about a damaged file, a sentence.
+REMEDY = (
+    'Copy the data set again, or run tools/make_mini_dataset.py again, which completes a mini '
+    'data set.'
+)
 
 
 def check_kitti(root: Path) -> None:
@@ -23,6 +30,28 @@ def check_kitti(root: Path) -> None:
             f'Expected a KITTI-format data set in {root}, which lacks {missing}: make one with '
             f'tools/make_mini_dataset.py or give the folder that holds ImageSets and training.'
         )
+
+
+def check_frames(root: Path) -> None:
+    """Checks that each frame of the labelled splits has its files, and whole clouds.
+
+    Raises:
+        InputError: If one has not; the message names the file.
+    """
+    suffixes = dict(zip(_KINDS, ('bin', 'png', 'txt', 'txt'), strict=True))
+    for split in ('train', 'val', 'trainval'):
+        for name in members(root, split):
+            for kind, suffix in suffixes.items():
+                path = root / 'training' / kind / f'{name}.{suffix}'
+                size = path.stat().st_size if path.is_file() else None
+                if size is None:
+                    raise InputError(f'{path} is not there: expected it for {split}. {REMEDY}')
+                whole = size > 0 if kind != 'velodyne' else size % _POINT == 0
+                if kind != 'label_2' and not whole:
+                    raise InputError(
+                        f'{path} has {size} bytes: expected a whole file'
+                        f'{f" of points of {_POINT} bytes" if kind == "velodyne" else ""}. {REMEDY}'
+                    )
 
 
 def members(root: Path, split: str) -> list[str]:
@@ -55,7 +84,9 @@ def link_kitti(root_in: str | Path, root_out: str | Path) -> Path:
         _link(root_in / 'training' / kind, root_out / 'training' / kind)
     for split in SPLITS:
         text = ''.join(f'{name}\n' for name in members(root_in, split))
-        (root_out / 'ImageSets' / f'{split}.txt').write_text(text)
+        replace_file(
+            root_out / 'ImageSets' / f'{split}.txt', lambda path, text=text: path.write_text(text)
+        )
     return root_out
 
 

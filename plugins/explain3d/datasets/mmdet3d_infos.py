@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
+import logging
 import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
 
 from ..core.errors import InputError
-from .kitti_layout import SPLITS, check_kitti, link_kitti, members
+from .contents import is_current, read_json, write_stamp
+from .kitti_layout import REMEDY, SPLITS, check_frames, check_kitti, link_kitti, members
 
 _CONVERTERS = 'explain3d_mmdet3d_converters'
 _STAMP = 'mmdet3d_infos.json'
+_LOG = logging.getLogger('explain3d')
 
 
 def make_mmdet3d_infos(root: str | Path) -> Path:
@@ -36,19 +38,31 @@ def make_mmdet3d_infos(root: str | Path) -> Path:
         ``root``.
 
     Raises:
-        InputError: If ``root`` lacks a part of the KITTI layout.
+        InputError: If ``root`` lacks a part of the KITTI layout, or a file is damaged.
         ImportError: If MMDetection3D or what its converter needs is not installed.
     """
     root = Path(root)
     check_kitti(root)
+    check_frames(root)
     wanted = {'version': _version(), 'splits': {s: members(root, s) for s in SPLITS}}
     stamp = root / _STAMP
-    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
+    if is_current(stamp, wanted, _LOG.warning):
         return root
     stamp.unlink(missing_ok=True)
     _convert(root)
-    stamp.write_text(json.dumps(wanted) + '\n')
+    folders = [root / 'kitti_gt_database', root / 'training' / 'velodyne_reduced']
+    _write_stamp(stamp, wanted, 'kitti', folders)
     return root
+
+
+def _write_stamp(stamp: Path, wanted: dict, prefix: str, folders: list[Path]) -> None:
+    infos = [
+        path
+        for kind in ('infos', 'dbinfos')
+        for path in sorted(stamp.parent.glob(f'{prefix}_{kind}_*.pkl'))
+        if not path.stem.endswith('_bev')  # Of tools/add_bev_infos.py.
+    ]
+    write_stamp(stamp, wanted, [*infos, *(folder for folder in folders if folder.is_dir())])
 
 
 def make_nuscenes_infos(
@@ -84,7 +98,7 @@ def make_nuscenes_infos(
             f'Expected a nuScenes-format data set in {root}, which lacks {missing}: make one with '
             f'tools/make_mini_dataset.py or give the folder that holds samples and {version}.'
         )
-    samples = json.loads((root / version / 'sample.json').read_text())
+    samples = read_json(root / version / 'sample.json', 'a table of nuScenes', REMEDY)
     wanted = {
         'mmdet3d': _version(),
         'version': version,
@@ -92,11 +106,11 @@ def make_nuscenes_infos(
         'samples': [sample['token'] for sample in samples],
     }
     stamp = root / _STAMP
-    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
+    if is_current(stamp, wanted, _LOG.warning):
         return root
     stamp.unlink(missing_ok=True)
     _convert_nuscenes(root, version, max_sweeps)
-    stamp.write_text(json.dumps(wanted) + '\n')
+    _write_stamp(stamp, wanted, 'nuscenes', [root / 'nuscenes_gt_database'])
     return root
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from ..core.boxes import points_in_boxes
 from ..core.errors import InputError
 from ..core.results_atomic import atomic_write
-from .kitti_layout import SPLITS, check_kitti, members
+from .kitti_layout import REMEDY, SPLITS, check_frames, check_kitti, members
 
 #: Name of a split's file.
 NAME = 'pcdet_infos_{split}.pkl'
@@ -48,6 +48,7 @@ def make_pcdet_infos(root: str | Path) -> Path:
     """
     root = Path(root)
     check_kitti(root)
+    check_frames(root)
     frames: dict[str, dict] = {}
     for split in SPLITS:
         if split == 'test':  # its frames are in another folder, and have no labels
@@ -73,8 +74,14 @@ def frame_info(folder: Path, name: str) -> dict[str, Any]:
     """
     from PIL import Image
 
-    with Image.open(folder / 'image_2' / f'{name}.png') as picture:
-        shape = np.array(picture.size[::-1], np.int32)
+    path = folder / 'image_2' / f'{name}.png'
+    try:
+        with Image.open(path) as picture:
+            shape = np.array(picture.size[::-1], np.int32)
+    except OSError as error:
+        raise InputError(
+            f'{path} is no picture ({error}): expected a PNG file. {REMEDY}'
+        ) from error
     calib = _calibration(folder / 'calib' / f'{name}.txt')
     points = np.fromfile(folder / 'velodyne' / f'{name}.bin', np.float32).reshape(-1, 4)
     annos = _annotations(folder / 'label_2' / f'{name}.txt', calib)

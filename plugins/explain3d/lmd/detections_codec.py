@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InputError
-from ..core.results_codec import FORMAT_VERSION, Arrays
+from ..core.results_archive import Arrays
+from ..core.results_check import ArrayCheck, check_keys, check_texts, class_count, seal
+from ..core.results_codec import FORMAT_VERSION
 from ..core.results_settings import fingerprint, plain
 from ..core.structures import Detections
 from .detections import DetectionParts, Effect, SensorShares
@@ -46,12 +47,16 @@ def encode(frame: SensorShares, dtype: str = 'float32') -> Arrays:
                 f'Frame {frame.frame_id!r}: {name} holds values that are not finite: expected '
                 'finite ones. Nothing was written; look at the input of this frame.'
             )
-    meta = {**_metadata(frame), 'arrays': sorted(arrays)}
-    return {'metadata': np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays}
+    return seal(_metadata(frame), arrays)
 
 
 def decode(meta: dict[str, Any], arrays: Arrays) -> SensorShares:
-    """Returns the frame that ``encode`` was given, on the CPU."""
+    """Returns the frame that ``encode`` was given, on the CPU.
+
+    Raises:
+        ResultFileError: If metadata and arrays do not fit each other.
+    """
+    _check(meta, arrays)
 
     def get(name: str) -> Tensor:
         return torch.from_numpy(arrays[name])
@@ -79,6 +84,29 @@ def decode(meta: dict[str, Any], arrays: Arrays) -> SensorShares:
     )
 
 
+def _check(meta: dict[str, Any], arrays: Arrays) -> None:
+    """Raises ResultFileError unless metadata and arrays fit each other."""
+    check_keys(meta, {'residual': (float, int, type(None))})
+    check_texts(meta, 'names', 'attributes', 'effects')
+    check_texts(meta, 'class_names', different=False)
+    check = ArrayCheck(arrays, M=len(meta['names']), A=len(meta['attributes']))
+    check.boxes('K', meta.get('class_count'))
+    check('value', ('K', 'A'))
+    check('parts', ('K', 'M', 'A'))
+    known = ['boxes', 'scores', 'labels', 'value', 'parts']
+    if 'detection_indices' in arrays:
+        check('detection_indices', ('K',), 'iu', low=0)
+        known.append('detection_indices')
+    for sensor in meta['effects']:
+        stem = f'without.{sensor}'
+        check(f'{stem}.found', ('K',), 'b')
+        check(f'{stem}.scores', ('K',), low=0)
+        check(f'{stem}.overlaps', ('K',), low=0)
+        check(f'{stem}.raw', ('K', 'A'), gaps=True)
+        known += [f'{stem}.{name}' for name in _EFFECT]
+    check.only(known)
+
+
 def _is_defined(name: str, array: np.ndarray) -> bool:
     """Whether all is finite; without a sensor a place may have no value any more."""
     absent = np.isnan(array) if name.startswith('without.') and name.endswith('.raw') else False
@@ -92,6 +120,7 @@ def _metadata(frame: SensorShares) -> dict[str, Any]:
         'kind': frame.kind,
         'frame_id': frame.frame_id,
         'class_names': list(frame.detections.class_names),
+        'class_count': class_count(frame.detections.class_names, frame.detections.labels),
         'names': list(frame.names),
         'attributes': list(frame.parts.attributes),
         'residual': frame.parts.residual,

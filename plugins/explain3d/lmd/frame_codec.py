@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError
-from ..core.results_codec import FORMAT_VERSION, Arrays
+from ..core.errors import InputError, ResultFileError
+from ..core.results_archive import Arrays
+from ..core.results_check import ArrayCheck, check_keys, check_texts, seal
+from ..core.results_codec import FORMAT_VERSION
 from ..core.results_settings import fingerprint, plain
 from .components import Components
 from .frame import BevArea, FrameDecomposition
@@ -53,12 +54,16 @@ def encode(frame: FrameDecomposition, dtype: str = 'float32') -> Arrays:
                 'finite ones. Nothing was written; look at the input of this frame, then for the '
                 "first layer of the model whose activation is not finite (mode='check')."
             )
-    meta = _metadata(frame) | {'arrays': sorted(arrays)}
-    return {'metadata': np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays}
+    return seal(_metadata(frame), arrays)
 
 
 def decode(meta: dict[str, Any], arrays: Arrays) -> FrameDecomposition:
-    """Returns the frame that ``encode`` was given, on the CPU."""
+    """Returns the frame that ``encode`` was given, on the CPU.
+
+    Raises:
+        ResultFileError: If metadata and arrays do not fit each other.
+    """
+    _check(meta, arrays)
     area = meta['area']
     return FrameDecomposition(
         frame_id=meta['frame_id'],
@@ -77,6 +82,48 @@ def decode(meta: dict[str, Any], arrays: Arrays) -> FrameDecomposition:
         versions=meta['versions'],
         info=meta['info'],
     )
+
+
+def _check(meta: dict[str, Any], arrays: Arrays) -> None:
+    """Raises ResultFileError unless metadata and arrays fit each other."""
+    dictionaries = dict.fromkeys(('fields', 'residuals', 'shares'), dict)
+    check_keys(meta, {**dictionaries, 'area': (dict, type(None))})
+    check_texts(meta, 'names')
+    fields = ('outputs', 'captured', *_TENSORS, *_HALVES)
+    check_texts(meta['fields'], *fields)
+    check, count = ArrayCheck(arrays), len(meta['names'])
+    known = [field for field in _OPTIONAL if field in arrays]
+    for field in known:
+        check(field, ('Z', 'X'), 'bu', high=1)
+    for field in fields:
+        for name in meta['fields'][field]:
+            stem = f'{field}.{name}'
+            if field in ('outputs', 'captured'):
+                value = _check_values(check, f'{stem}.value', known)
+                _check_values(check, f'{stem}.parts', known, (count, *value.shape))
+            else:
+                values = _check_values(check, stem, known)
+                if field == 'points' and (values.ndim != 2 or values.shape[1] < 3):
+                    raise ResultFileError(f'{stem!r} has the shape {values.shape}: expected (P, 3)')
+    for name, row in meta['shares'].items():
+        plain = isinstance(row, list) and all(s is None or isinstance(s, float) for s in row)
+        if not plain or len(row) != count:
+            raise ResultFileError(f'the shares of {name!r} are {row!r:.60}: expected {count}')
+    check.only(known)
+
+
+def _check_values(
+    check: ArrayCheck, name: str, known: list[str], shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Checks values of any shape, or of this one, and their maximum where it is kept."""
+    if shape is None and name in check.arrays:
+        shape = check.arrays[name].shape
+    values = check(name, shape or (), 'fiub')
+    known.append(name)
+    if values.dtype == np.float16:
+        check(f'{name}.scale', (), low=0)
+        known.append(f'{name}.scale')
+    return values
 
 
 def _metadata(frame: FrameDecomposition) -> dict[str, Any]:

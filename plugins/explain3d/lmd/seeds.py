@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.checks import (
+    require_dict,
+    require_known,
+    require_number,
+    require_text,
+    require_whole,
+)
 from ..core.errors import InputError
 
 
@@ -37,7 +45,8 @@ class Seed:
 
     Raises:
         InputError: If ``at`` is unknown, or not exactly one of ``modality``, ``split`` and
-            ``intervals`` is there, or ``channel`` is missing for the last.
+            ``intervals`` is there, or ``channel`` is missing for the last, or a value is of the
+            wrong kind or out of its range.
 
     Examples:
         >>> camera = Seed('fuser', path='0.0', modality='camera')
@@ -72,12 +81,72 @@ class Seed:
                 f'intervals={self.intervals!r}, channel={self.channel!r}.'
             )
 
+        self._check_values()
+
+    def _check_values(self) -> None:
+        where = f'of the seed at {self.module!r}'
+        for name, value in (('module', self.module), ('path', self.path)):
+            if not isinstance(value, str):
+                raise InputError(
+                    f'Expected {name} {where} to be text, received {value!r} '
+                    f"({type(value).__name__}): '' is the model itself."
+                )
+        require_text('modality', self.modality, 'camera')
+        require_whole('dim', self.dim, least=None)
+        require_whole('channel', self.channel, least=0, optional=True)
+        for name, size in require_dict('split', self.split, 'dict(camera=128, radar=16)').items():
+            require_whole(f'split[{name!r}] {where}', size)
+        example = 'dict(keyframe=(None, 0.01), sweeps=(0.01, None))'
+        for name, ends in require_dict('intervals', self.intervals, example).items():
+            _check_interval(f'intervals[{name!r}] {where}', ends)
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities that start here."""
         if self.modality is not None:
             return (self.modality,)
         return tuple(self.split or self.intervals or ())
+
+
+def _check_interval(name: str, ends: tuple[float | None, float | None]) -> None:
+    if not isinstance(ends, (tuple, list)) or len(ends) != 2:
+        raise InputError(
+            f'Expected {name} to be (low, high), None for no bound, received {ends!r}: write '
+            '(None, 0.01), for example.'
+        )
+    low, high = (require_number(name, end, optional=True) for end in ends)
+    if low is not None and high is not None and not low < high:
+        raise InputError(
+            f'Expected {name} to be (low, high) with low < high, received {ends!r}: exchange them.'
+        )
+
+
+def declared_seeds(
+    seeds: str | Sequence[Seed | Mapping[str, Any]] | None,
+) -> tuple[Seed, ...] | None:
+    """Returns the seeds that a configuration lists; None if the model has to propose them.
+
+    Args:
+        seeds: Seeds or their dicts; a word or None for those that a model proposes.
+
+    Raises:
+        UnknownNameError: If a key of a seed is unknown.
+        InputError: If a value of a seed is of the wrong kind or out of its range.
+    """
+    if seeds is None or isinstance(seeds, str):
+        return None
+    if not isinstance(seeds, Sequence) or not all(isinstance(s, (Seed, Mapping)) for s in seeds):
+        raise InputError(
+            f'Expected seeds to be None, a word or a list of seeds, received {seeds!r} '
+            f"({type(seeds).__name__}): write [dict(module='fuser', path='0.0', "
+            "modality='camera'), ...]."
+        )
+    for seed in seeds:
+        if isinstance(seed, Mapping):
+            require_known('a seed', seed, [f.name for f in fields(Seed)])
+    return tuple(
+        seed if isinstance(seed, Seed) else Seed(**{'module': None, **seed}) for seed in seeds
+    )
 
 
 def slices_of(seed: Seed, value: Tensor, where: str) -> list[Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checks import require_numbers
 from ..core.errors import InputError
 from .detections import LOGIT, SensorShares
 from .tags import FrameTags
@@ -147,6 +148,24 @@ def boxes_of(
     ]
 
 
+def require_edges(edges: Sequence[float]) -> list[float]:
+    """Returns where ranges begin, metres.
+
+    Args:
+        edges: Finite numbers, ascending.
+
+    Raises:
+        InputError: If they are something else.
+    """
+    found = [float(edge) for edge in require_numbers('edges', edges)]
+    if found != sorted(set(found)):
+        raise InputError(
+            f'Expected ascending edges of ranges, metres, received {edges}: write (0, 20, 40), for '
+            'example.'
+        )
+    return found
+
+
 def table_of(
     boxes: Iterable[BoxShares],
     edges: Sequence[float] = (0, 20, 40),
@@ -162,11 +181,9 @@ def table_of(
     Raises:
         InputError: If there are no detections, or edges do not ascend.
     """
-    boxes, edges = list(boxes), [float(edge) for edge in edges]
+    boxes, edges = list(boxes), require_edges(edges)
     if not boxes:
         raise InputError('Expected detections for a table, received none: lower score_thr.')
-    if not edges or edges != sorted(set(edges)):
-        raise InputError(f'Expected ascending edges of ranges, metres, received {edges}.')
     categories = sorted({box.category for box in boxes})
     ranges = list(zip(edges, [*edges[1:], math.inf], strict=True))
     whole = (0.0, math.inf)

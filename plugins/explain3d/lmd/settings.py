@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..core.checks import suggestion
 from ..core.errors import InputError, UnknownNameError
 
 _NORM = ('ratio', 'identity', 'uniform', 'none', 'separate')
@@ -115,10 +115,9 @@ def _check_families(given: Mapping[str, Any], also: tuple[str, ...] = ()) -> Non
     known = [*_CHOICES, *also]
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f' Did you mean {close[0]!r}?' if close else ''
             raise UnknownNameError(
-                f'Unknown family of rules {name!r}: expected one of {known}.{hint}'
+                f'Unknown family of rules {name!r}: expected one of {known}.'
+                f'{suggestion(name, known)}'
             )
 
 

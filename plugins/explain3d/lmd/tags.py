@@ -88,6 +88,11 @@ def read_tags(path: str | Path) -> dict[str, FrameTags]:
         raise InputError(
             f"Expected 'format': {FORMAT!r} in {path}: tools/make_tags.py makes such a file."
         )
+    if not isinstance(content.get('frames'), dict):
+        raise InputError(
+            f"Expected 'frames' in {path}, a dict of tags by the names of frames, received "
+            f'{content.get("frames")!r}: tools/make_tags.py makes such a file.'
+        )
     return {name: _decoded(name, entry, path) for name, entry in content['frames'].items()}
 
 

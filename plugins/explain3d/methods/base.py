@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from ..core.checks import require_text, require_whole
 from ..core.registry import NameRegistry
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
-
-EXPLAINERS = NameRegistry('explainer')
 
 
 class Explainer(ABC):
@@ -21,11 +20,15 @@ class Explainer(ABC):
     Args:
         layer: Module path or alias (``stride4``) of the layer whose features are explained.
         seed: Seed of the explainer's own generator.
+
+    Raises:
+        InputError: If a setting is of the wrong kind or out of its range, as in every explainer.
+        UnknownNameError: If a choice among words is unknown, as in every explainer.
     """
 
     def __init__(self, layer: str = 'stride4', seed: int = 0) -> None:
-        self.layer = layer
-        self.seed = seed
+        self.layer = require_text('layer', layer, 'stride4', optional=False)
+        self.seed = require_whole('seed', seed, least=0)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -47,3 +50,6 @@ class Explainer(ABC):
     def settings(self) -> dict:
         """Returns the settings in force as plain data, for the result file."""
         return {'type': type(self).__name__, **vars(self)}
+
+
+EXPLAINERS = NameRegistry('explainer', Explainer)

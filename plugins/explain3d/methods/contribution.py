@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.errors import InputError
+from ..core.checks import require_number
 from ..core.gradients import reduce_gradients
 from ..core.normalize import full_precision, min_max
 from ..core.structures import Maps, Trace
@@ -52,9 +52,7 @@ class Contribution(FeatureMapExplainer):
         upsampling: str = 'gaussian',
     ) -> None:
         super().__init__(layer, seed, radius=radius, k=k, upsampling=upsampling)
-        if not contrast > 0:
-            raise InputError(f'Expected a contrast > 0, received {contrast}.')
-        self.contrast = contrast
+        self.contrast = require_number('a contrast', contrast, above=0)
 
     def voxel_maps(self, trace: Trace, targets: Sequence[Target]) -> Maps:
         """Returns the normalised maps over the voxels."""

@@ -9,13 +9,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ..core.checks import require_choice, require_whole
 from ..core.errors import InputError, NotApplicableError
 from ..core.gradients import reduce_gradients
 from ..core.normalize import min_max
+from ..core.precision import full_precision_kernels
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
-from ..core.upsampling import NeighbourTable, find_neighbours
+from ..core.upsampling import MODES, NeighbourTable, find_neighbours
 from .base import Explainer
+
+#: Largest radius of neighbours, in voxels: the number of cells around a point grows as its cube.
+MAX_RADIUS = 10
 
 
 class FeatureMapExplainer(Explainer):
@@ -26,7 +31,8 @@ class FeatureMapExplainer(Explainer):
     Args:
         layer: As in ``Explainer``.
         seed: As in ``Explainer``.
-        radius: Largest Manhattan distance of a neighbour, in voxels of the layer.
+        radius: Largest Manhattan distance of a neighbour, in voxels of the layer; at most
+            ``MAX_RADIUS``.
         k: Largest number of neighbours of a point.
         upsampling: ``'manhattan'`` (Eq. 8-10), ``'gaussian'`` (by the distance from the point to
             the voxel's centre), or ``'reference'`` (FFAM's released code); see
@@ -43,9 +49,9 @@ class FeatureMapExplainer(Explainer):
         upsampling: str = 'manhattan',
     ) -> None:
         super().__init__(layer, seed)
-        self.radius = radius
-        self.k = k
-        self.upsampling = upsampling
+        self.radius = require_whole('radius', radius, least=0, most=MAX_RADIUS)
+        self.k = require_whole('k', k)
+        self.upsampling = require_choice('upsampling', upsampling, MODES)
 
     @abstractmethod
     def voxel_maps(self, trace: Trace, targets: Sequence[Target]) -> Maps:
@@ -101,9 +107,9 @@ def weight_by(omega: dict[str, Tensor], global_map: Tensor) -> dict[str, Tensor]
 @contextmanager
 def explaining(trace: Trace) -> Iterator[None]:
     """Around what a method computes of a trace: exact products, errors with the frame's name."""
-    # A host's autocast would silently run our products in half precision.
+    # A host's autocast would silently run our products in half precision, and TF32 in less.
     exact = torch.autocast(trace.features.values.device.type, enabled=False)
-    with naming_frame(trace.frame_id), torch.no_grad(), exact:
+    with naming_frame(trace.frame_id), torch.no_grad(), exact, full_precision_kernels():
         yield
 
 

@@ -7,9 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
+from ..core.checks import require_choice, require_flag, require_number, require_whole
 from ..core.errors import InputError
 from ..core.gradients import reduce_gradients
-from ..core.nmf import Factorization, factorize, make_nonnegative
+from ..core.nmf import (
+    INITS,
+    LOSSES,
+    NEGATIVE_POLICIES,
+    SOLVERS,
+    Factorization,
+    factorize,
+    make_nonnegative,
+)
 from ..core.normalize import full_precision, min_max
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
@@ -106,25 +115,28 @@ class FFAM(FeatureMapExplainer):
         reference: bool = False,
         seed: int = 0,
     ) -> None:
-        defaults = RELEASED if reference else EQUATIONS
+        defaults = RELEASED if require_flag('reference', reference) else EQUATIONS
 
         def choose(name: str, given: Any) -> Any:
             return defaults[name] if given is None else given
 
         upsampling = choose('upsampling', upsampling)
         super().__init__(layer, seed, radius=radius, k=k, upsampling=upsampling)
-        self.rank = choose('rank', rank)
-        self.loss = choose('loss', loss)
-        self.solver = solver
-        self.init = choose('init', init)
-        self.max_iter = max_iter
-        self.tol = choose('tol', tol)
-        self.negative = choose('negative', negative)
-        self.unit_concepts = choose('unit_concepts', unit_concepts)
+        self.rank = require_whole('rank', choose('rank', rank))
+        self.loss = require_choice('loss', choose('loss', loss), LOSSES)
+        solvers = SOLVERS[self.loss]
+        self.solver = require_choice(f'solver for {self.loss}', solver, solvers, optional=True)
+        self.init = require_choice('init', choose('init', init), INITS)
+        self.max_iter = require_whole('max_iter', max_iter)
+        self.tol = require_number('tol', choose('tol', tol), least=0)
+        self.negative = require_choice('negative', choose('negative', negative), NEGATIVE_POLICIES)
+        self.unit_concepts = require_flag('unit_concepts', choose('unit_concepts', unit_concepts))
         self.max_weight = choose('max_weight', max_weight)
-        self.renormalize = choose('renormalize', renormalize)
-        self.concepts = concepts
-        self.warm_start = warm_start
+        if self.max_weight is not False:
+            require_number('max_weight', self.max_weight, above=0)
+        self.renormalize = require_flag('renormalize', choose('renormalize', renormalize))
+        self.concepts = require_flag('concepts', concepts)
+        self.warm_start = require_flag('warm_start', warm_start)
         self.reference = reference
         #: (rank, C) concepts to explain every frame with; set it to use those of another run.
         self.dictionary: Tensor | None = None

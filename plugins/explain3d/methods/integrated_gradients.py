@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError, NotApplicableError
+from ..core.checks import require_whole
+from ..core.errors import NotApplicableError
 from ..core.gradients import attribute_gradients, require_graph
 from ..core.normalize import full_precision, min_max, require_finite
 from ..core.structures import Maps, Trace
@@ -52,9 +53,7 @@ class IntegratedGradients(FeatureMapExplainer):
         upsampling: str = 'manhattan',
     ) -> None:
         super().__init__(layer, seed, radius=radius, k=k, upsampling=upsampling)
-        if steps < 1:
-            raise InputError(f'Expected at least one step, received {steps}.')
-        self.steps = steps
+        self.steps = require_whole('steps', steps)
 
     def voxel_maps(self, trace: Trace, targets: Sequence[Target]) -> Maps:
         """Returns the normalised maps over the voxels.

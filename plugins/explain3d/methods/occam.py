@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError, NotApplicableError
+from ..core.checks import require_number, require_numbers, require_text, require_whole
+from ..core.errors import NotApplicableError, ResultFileError
 from ..core.normalize import require_finite
+from ..core.results_archive import Arrays, open_archive, refuse_folder, write_archive
+from ..core.results_atomic import atomic_write, remove_stale
+from ..core.results_check import ArrayCheck, check_keys, seal, unseal
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
 from .base import EXPLAINERS, Explainer
@@ -81,18 +84,15 @@ class OccAM(Explainer):
         checkpoint: str | None = None,
     ) -> None:
         super().__init__(layer, seed)
-        if samples < 1 or check_every < 1 or (tolerance is not None and tolerance <= 0):
-            raise InputError(
-                f'Expected samples >= 1, check_every >= 1 and tolerance > 0 or None, received '
-                f'{samples}, {check_every} and {tolerance}.'
-            )
-        if radius is not None and radius <= 0:
-            raise InputError(f'Expected a radius > 0 or None, received {radius}.')
-        self.radius = radius
-        self.samples, self.tolerance, self.check_every = samples, tolerance, check_every
-        self.voxel_size, self.score_thr = voxel_size, score_thr
-        self.density, self.bounds = list(density), list(bounds)
-        self.checkpoint = checkpoint
+        self.samples = require_whole('samples', samples)
+        self.check_every = require_whole('check_every', check_every)
+        self.tolerance = require_number('tolerance', tolerance, above=0, optional=True)
+        self.radius = require_number('radius', radius, above=0, optional=True)
+        self.voxel_size = require_number('voxel_size', voxel_size, above=0)
+        self.score_thr = require_number('score_thr', score_thr)
+        self.density = list(require_numbers('density', density))
+        self.bounds = list(require_numbers('bounds', bounds, 2))
+        self.checkpoint = require_text('checkpoint', checkpoint, 'work_dirs/occam')
         self._sampling()
 
     def settings(self) -> dict:
@@ -228,30 +228,54 @@ class _Sums:
         return {**counts, 'resumed': self.resumed} if self.resumed else counts
 
     def save(self, path: Path | None) -> None:
-        """Writes the state, to a temporary name first."""
+        """Writes the state, complete or not at all.
+
+        Raises:
+            ResultFileError: If it cannot be written.
+        """
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f'.{path.stem}.{os.getpid()}.npz')
         values = {name: getattr(self, name).cpu().numpy() for name in _SAVED}
-        np.savez(temporary, drawn=self.drawn, **values)
-        temporary.replace(path)
+        with atomic_write(path, 'the state of OccAM') as file:
+            write_archive(file, seal({'drawn': self.drawn, 'frame': path.stem}, values))
 
     def load(self, path: Path | None) -> None:
-        """Goes on from a file, if there is a sound one."""
-        if path is None or not path.exists():
+        """Goes on from a file, if there is a sound one.
+
+        Raises:
+            ResultFileError: If a folder has the file's name.
+        """
+        if path is None:
             return
+        refuse_folder(path, 'state of OccAM')
+        remove_stale(path.parent)
         try:
-            with np.load(path, allow_pickle=False) as content:
-                values = {name: torch.from_numpy(content[name]) for name in _SAVED}
-                drawn = int(content['drawn'])
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            _LOG.warning('%s is damaged (%s): the frame is begun again.', path, error)
+            with open_archive(path, 'state of OccAM', 'The frame is begun again.') as archive:
+                values = archive.read_all()
+                drawn = self._check(unseal(values), values, path.stem)
+        except FileNotFoundError:
             return
-        if values['moments'].shape == self.moments.shape:
-            self.drawn = self.resumed = drawn
-            for name, value in values.items():
-                setattr(self, name, value.to(self.moments.device))
+        except ResultFileError as error:
+            _LOG.warning('%s', error)
+            return
+        self.drawn = self.resumed = drawn
+        for name in _SAVED:
+            setattr(self, name, torch.from_numpy(values[name]).to(self.moments.device))
+
+    def _check(self, meta: dict, values: Arrays, frame: str) -> int:
+        """Returns the samples drawn; raises ResultFileError unless all fits these sums."""
+        check_keys(meta, {'drawn': int, 'frame': str})
+        drawn, (_, K, U, N) = meta['drawn'], self.moments.shape
+        if meta['frame'] != frame or drawn < 1:
+            raise ResultFileError(f'it is of {meta["frame"]!r} after {drawn} sub-clouds')
+        check = ArrayCheck(values)
+        check('active', (K,), 'b')
+        samples = check('samples', (K,), 'i', low=0, high=drawn)
+        count = check('moments', (3, K, U, N), low=0)[0]
+        if (count > samples[:, None, None]).any() or (count != np.floor(count)).any():
+            raise ResultFileError('its counts are not those of its samples')
+        check.only(_SAVED)
+        return drawn
 
 
 _SAVED = ('active', 'samples', 'moments')

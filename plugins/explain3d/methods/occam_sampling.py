@@ -82,8 +82,10 @@ class VoxelSampling:
     def _uniform(self, xyz: Tensor, sample: int) -> Tensor:
         """Returns (N,) numbers in [0, 1), equal for points of one voxel."""
         shift = np.random.default_rng((self.seed, sample)).random(3) * self.voxel_size
-        cell = ((xyz + torch.as_tensor(shift, device=xyz.device)) / self.voxel_size).floor().long()
-        value = sum(cell[:, i] * _AXES[i] for i in range(3))
+        value = 0
+        for axis in range(3):  # A number each: a tensor of three would be copied to the device.
+            cell = ((xyz[:, axis] + float(shift[axis])) / self.voxel_size).floor().long()
+            value = value + cell * _AXES[axis]
         value = _mix(value + _signed((sample + 1) * _STEP)) ^ _signed(self.seed * _AXES[0])
         return _shifted(_mix(value), 11).double() / (1 << 53)
 

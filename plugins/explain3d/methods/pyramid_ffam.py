@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..core.errors import InputError, NotApplicableError
+from ..core.checks import require_choice, require_number, require_text, require_whole
+from ..core.errors import NotApplicableError
 from ..core.gradients import reduce_at
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
+from ..core.upsampling import MODES
 from .base import EXPLAINERS, Explainer
-from .feature_maps import explaining
+from .feature_maps import MAX_RADIUS, explaining
 from .ffam import FFAM
 
 
@@ -53,14 +55,12 @@ class PyramidFFAM(Explainer):
         upsampling: str = 'gaussian',
     ) -> None:
         super().__init__(layer, seed)
-        if not contrast > 0:
-            raise InputError(f'Expected a contrast > 0, received {contrast}.')
-        self.coarse_layer = coarse_layer
-        self.contrast = contrast
-        self.rank = rank
-        self.radius = radius
-        self.k = k
-        self.upsampling = upsampling
+        self.coarse_layer = require_text('coarse_layer', coarse_layer, 'stride8', optional=False)
+        self.contrast = require_number('a contrast', contrast, above=0)
+        self.rank = require_whole('rank', rank)
+        self.radius = require_whole('radius', radius, least=0, most=MAX_RADIUS)
+        self.k = require_whole('k', k)
+        self.upsampling = require_choice('upsampling', upsampling, MODES)
 
     @property
     def layers(self) -> tuple[str, ...]:

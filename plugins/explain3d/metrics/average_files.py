@@ -6,15 +6,17 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from ..core.errors import ResultFileError
+from ..core.results_archive import Arrays, open_archive, write_archive
 from ..core.results_atomic import atomic_write
+from ..core.results_check import ArrayCheck, check_counts, check_keys, check_texts, seal, unseal
 from ..core.results_store import file_stem
 from .average_maps import AverageMap, MapCollection
-from .average_protocol import Grid
+from .average_protocol import WEIGHTS, Grid
 from .average_report import csv_text, detections_csv, markdown, plain_data
 from .average_statistics import Figure, figures
 
@@ -53,6 +55,14 @@ def write_tables(
         with atomic_write(Path(folder) / name, f'the table {name}') as file:
             file.write(part.encode())
     return text
+
+
+def averaged_in(folder: str | os.PathLike) -> dict[str, object] | None:
+    """Returns what made the maps whose tables are in a folder, None if there are none."""
+    try:
+        return json.loads((Path(folder) / 'table.json').read_bytes())['explained']
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def write_arrays(collection: MapCollection, folder: str | os.PathLike) -> list[Path]:
@@ -98,10 +108,8 @@ def save_averages(
         for which, average in averages.items()
         for name, value in _arrays(average).items()
     }
-    # As bytes: a text array would take four for every character.
-    arrays['metadata'] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     with atomic_write(path, f'the average maps of {first.category}') as file:
-        np.savez_compressed(file, **arrays)
+        write_archive(file, seal(meta, arrays))
     return Path(path)
 
 
@@ -110,30 +118,47 @@ def load_averages(path: str | os.PathLike) -> dict[str, AverageMap]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ResultFileError: If it does not hold average maps.
+        ResultFileError: If it does not hold average maps, or they are not those that were written.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            meta = json.loads(file['metadata'].tobytes())
-            return {
-                which: AverageMap(
-                    category=meta['category'],
-                    grid=Grid(tuple(meta['cells']), tuple(meta['pad'])),
-                    targets=tuple(meta['targets']),
-                    count=count,
-                    weight=meta['weight'],
-                    columns=tuple(torch.from_numpy(file[f'{which}_{name}']) for name in _COLUMNS),
-                    **{name: torch.from_numpy(file[f'{which}_{name}']) for name in _ARRAYS},
-                )
-                for which, count in meta['count'].items()
-            }
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Whatever zipfile, json and numpy raise over other content.
-        raise ResultFileError(
-            f'{path} holds no average maps ({error}): expected a file that explain3d wrote. '
-            'Average again.'
-        ) from error
+    fault = 'holds no average maps'
+    with open_archive(path, 'file of average maps', 'Average again.', fault) as archive:
+        arrays = archive.read_all()
+        meta = unseal(arrays)
+        _check(meta, arrays)
+        return {
+            which: AverageMap(
+                category=meta['category'],
+                grid=Grid(tuple(meta['cells']), tuple(meta['pad'])),
+                targets=tuple(meta['targets']),
+                count=count,
+                weight=meta['weight'],
+                columns=tuple(torch.from_numpy(arrays[f'{which}_{name}']) for name in _COLUMNS),
+                **{name: torch.from_numpy(arrays[f'{which}_{name}']) for name in _ARRAYS},
+            )
+            for which, count in meta['count'].items()
+        }
+
+
+def _check(meta: Mapping[str, Any], arrays: Arrays) -> None:
+    """Raises ResultFileError unless metadata and arrays fit each other."""
+    check_keys(meta, {'category': str, 'cells': list, 'pad': list, 'count': dict, 'weight': str})
+    check_texts(meta, 'targets')
+    check_counts(meta['cells'], 'cells', 1)
+    check_counts(meta['pad'], 'pad', 0)
+    check_counts(list(meta['count'].values()), 'count', 0)
+    if meta['weight'] not in WEIGHTS or len(meta['cells']) != 3 or len(meta['pad']) != 3:
+        raise ResultFileError(f'its cells are {meta["cells"]}, averaged over {meta["weight"]!r}')
+    x, y, z = Grid(tuple(meta['cells']), tuple(meta['pad'])).shape
+    check, known = ArrayCheck(arrays), []
+    for which, count in meta['count'].items():
+        check(f'{which}_saliency', (len(meta['targets']), x, y, z), gaps=True)
+        check(f'{which}_points', (x, y, z), 'i', low=0)
+        check(f'{which}_objects', (x, y, z), 'i', low=0, high=count)
+        check(f'{which}_size', (3,), low=0, gaps=True)
+        for name, shape in zip(_COLUMNS, ((y, z), (x, z), (x, y)), strict=True):
+            check(f'{which}_{name}', shape, 'i', low=0, high=count)
+        known += [f'{which}_{name}' for name in (*_ARRAYS, *_COLUMNS)]
+    check.only(known)
 
 
 def _arrays(average: AverageMap) -> dict[str, torch.Tensor]:

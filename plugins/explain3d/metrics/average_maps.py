@@ -119,6 +119,7 @@ class MapCollection:
         frames: Names of the frames.
         explained: What made the maps.
         annotated: Whether true and false positives can be told apart.
+        objects: Number of annotated objects.
 
     Raises:
         InputError: If there are none, or two frames were explained in different ways, or only some
@@ -136,6 +137,7 @@ class MapCollection:
             _check_same(first, share)
         self.frames = tuple(share.frame for share in self._shares)
         self.explained, self.annotated = first.explained, first.annotated
+        self.objects = sum(share.objects for share in self._shares)
 
     @property
     def targets(self) -> tuple[str, ...]:

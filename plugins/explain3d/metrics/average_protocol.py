@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral
 from typing import Any
 
+from ..core.checks import require_dict, require_known, require_number, require_whole
 from ..core.errors import InputError, UnknownNameError
 from ..core.matching import DEFAULT_THRESHOLDS, overlap_function, resolve_thresholds
 
@@ -76,7 +78,8 @@ class AverageProtocol:
         scale: ``'frame'``: each map is scaled to [0, 1] over its frame first, as for the other
             metrics; ``'none'``: it is taken as it is.
         iou_thr: IoU that a detection has to exceed with an annotated object of its class to be a
-            true positive, by class, or one for all; None: car 0.7, pedestrian and cyclist 0.5.
+            true positive, by class, or one for all; None: car and vehicle 0.7, pedestrian and
+            cyclist 0.5.
         iou: The overlap of that match, '3d' or 'bev'.
         coarse: Two maps are compared in cells so many times as long, wide and high as those that
             are drawn: few false positives have points in the same small cell.
@@ -103,12 +106,16 @@ class AverageProtocol:
     def __post_init__(self) -> None:
         cells = self.cells
         table = cells if isinstance(cells, Mapping) else {'other': cells}
-        table = {str(name).lower(): tuple(map(int, c)) for name, c in sorted(table.items())}
-        if any(len(c) != 3 or min(c) < 1 for c in table.values()):
+        if not table or not all(_are_cells(c) for c in table.values()):
             raise InputError(
                 f'Expected cells as three numbers of at least 1 (length, width, height), for all '
                 f'or by class, received {cells}.'
             )
+        table = {str(name).lower(): tuple(map(int, c)) for name, c in sorted(table.items())}
+        require_number('margin', self.margin)
+        for name in ('coarse', 'min_objects', 'draws'):
+            require_whole(name, getattr(self, name), least=None)
+        require_whole('seed', self.seed, least=0)
         for name, known in (('weight', WEIGHTS), ('scale', SCALES)):
             if getattr(self, name) not in known:
                 raise InputError(
@@ -126,6 +133,18 @@ class AverageProtocol:
         resolve_thresholds([], limits)
         object.__setattr__(self, 'cells', table)
         object.__setattr__(self, 'iou_thr', limits)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> AverageProtocol:
+        """Returns the protocol that a configuration says.
+
+        Raises:
+            UnknownNameError: If a key is unknown.
+            InputError: If a value is out of its range.
+        """
+        values = require_dict('protocol', values, 'dict(margin=0.5)')
+        require_known('protocol', values, [f.name for f in fields(cls)])
+        return cls(**values)
 
     def grid_of(self, category: str) -> Grid:
         """Returns the grid of a class.
@@ -161,3 +180,11 @@ class AverageProtocol:
             f'in cells {self.coarse} times as large where both have {self.min_objects} detections; '
             f'{self.draws} draws of frames, seed {self.seed}'
         )
+
+
+def _are_cells(cells: Any) -> bool:
+    """Whether these are three whole numbers of at least 1."""
+    listed = isinstance(cells, Sequence) and not isinstance(cells, str) and len(cells) == 3
+    return listed and all(
+        isinstance(c, Integral) and not isinstance(c, bool) and c >= 1 for c in cells
+    )

@@ -46,10 +46,18 @@ class FigureTable:
         return f'{value} ({figure.low:.{digits}f} to {figure.high:.{digits}f})'
 
 
+_NO_OBJECT = (
+    '**No frame has an annotated object: every detection counts as a false positive. Choose an '
+    'annotated split.**'
+)
+
+
 def markdown(collection: MapCollection, figures: Sequence[Figure]) -> str:
     """Returns all figures as Markdown, with protocol and counts."""
     table = FigureTable(figures)
     parts = [_ratios(collection, table), _detections(collection, table)]
+    if collection.annotated and not collection.objects:
+        parts.insert(0, _NO_OBJECT)
     if collection.annotated:
         parts += [_comparison(collection, table), _similarity(collection, table)]
     parts += [_zones(collection, table), _footer(collection)]

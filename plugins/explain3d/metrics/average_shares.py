@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from ..core.boxes import points_in_boxes
 from ..core.errors import InputError
@@ -64,12 +65,14 @@ class FrameShare:
         explained: What made the maps, the same for all frames: the explanation's settings, its
             method and ``target_names``.
         classes: Of each class that was detected.
+        objects: Number of annotated objects.
     """
 
     frame: str
     annotated: bool
     explained: dict[str, Any]
     classes: tuple[ClassShare, ...]
+    objects: int = 0
 
 
 def share_of(explanation: Explanation, protocol: AverageProtocol) -> FrameShare:
@@ -112,7 +115,11 @@ def share_of(explanation: Explanation, protocol: AverageProtocol) -> FrameShare:
             )
         )  # fmt: skip
     return FrameShare(
-        explanation.frame_id, truth is not None, explained(explanation), tuple(shares)
+        explanation.frame_id,
+        truth is not None,
+        explained(explanation),
+        tuple(shares),
+        0 if truth is None else len(truth),
     )
 
 
@@ -148,8 +155,12 @@ def cells_of(
     key, group = (owner * grid.size + flat).unique(return_inverse=True)
     counts = torch.bincount(group, minlength=len(key))
     sums = counts.new_zeros(len(maps), len(key), dtype=torch.float64)
-    for row, values in zip(sums, maps, strict=True):
-        row.index_add_(0, group, values[owner, index].double())
+    if len(key):
+        # In order: a GPU's index_add adds in an order of chance.
+        order, starts = group.argsort(stable=True), counts.cumsum(0) - counts
+        for row, values in zip(sums, maps, strict=True):
+            each = values[owner, index].double()[:, None]
+            row.copy_(embedding_bag(order, each, starts, mode='sum')[:, 0])
     total = torch.bincount(owner, minlength=len(boxes))
     return key // grid.size, key % grid.size, counts, sums, total
 

@@ -7,6 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ..core.checks import (
+    require_dict,
+    require_number,
+    require_numbers,
+    require_text,
+    require_whole,
+    suggestion,
+)
 from ..core.errors import InputError
 from ..core.matching import DEFAULT_THRESHOLDS, overlap_function, resolve_thresholds
 
@@ -21,7 +29,8 @@ class Protocol:
             centre of the object is below this many diagonals of its footprint.
         score_thr: Candidates with a score above this count in a step.
         iou_thr: IoU that a detection has to exceed to be the subject of a measurement, by class
-            (letter case ignored), or one for all; None: car 0.7, pedestrian and cyclist 0.5.
+            (letter case ignored), or one for all; None: car and vehicle 0.7, pedestrian and cyclist
+            0.5.
         iou: The overlap of that match, '3d' or 'bev'. A step's score is always the 3D IoU.
         vea_thresholds: Saliency above which a point counts as marked.
         seed: Of the permutation that decides between equally salient points.
@@ -44,13 +53,20 @@ class Protocol:
     detector: str = ''
 
     def __post_init__(self) -> None:
+        require_whole('steps', self.steps, least=None)
+        require_number('region_factor', self.region_factor)
+        require_number('score_thr', self.score_thr)
+        require_number('jitter', self.jitter, least=0)
+        require_whole('seed', self.seed, least=0)
+        if not isinstance(self.detector, str):
+            require_text('detector', self.detector, 'my-weights', optional=False)
         if self.steps < 2 or self.region_factor <= 0 or not 0 <= self.score_thr < 1:
             raise InputError(
                 f'Expected steps >= 2, region_factor > 0 and 0 <= score_thr < 1, received '
                 f'{self.steps}, {self.region_factor} and {self.score_thr}.'
             )
-        thresholds = tuple(float(t) for t in self.vea_thresholds)
-        if not thresholds or not all(0 <= t < 1 for t in thresholds):
+        thresholds = tuple(map(float, require_numbers('vea_thresholds', self.vea_thresholds)))
+        if not all(0 <= t < 1 for t in thresholds):
             raise InputError(
                 f'Expected vea_thresholds of at least 0 and below 1, received {thresholds}.'
             )
@@ -74,10 +90,12 @@ class Protocol:
             InputError: If a key is unknown.
         """
         known = {field.name for field in fields(cls)}
+        values = require_dict('protocol', values, 'dict(steps=11, score_thr=0.1)')
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(
                 f'Unknown part of a protocol {unknown}: expected some of {sorted(known)}.'
+                f'{suggestion(unknown[0], known)}'
             )
         return cls(**values)
 

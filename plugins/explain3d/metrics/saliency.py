@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.black_box import BlackBox
 from ..core.boxes import points_in_boxes
+from ..core.checks import require_names, suggestion
 from ..core.errors import InputError, UnknownNameError
 from ..core.matching import match
 from ..core.normalize import require_finite
@@ -93,9 +94,13 @@ def require_metrics(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UnknownNameError: If one is not.
     """
+    names = require_names('metrics', names, 'deletion', optional=False)
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise UnknownNameError(f'Unknown metrics {unknown}: expected some of {list(METRICS)}.')
+        raise UnknownNameError(
+            f'Unknown metrics {unknown}: expected some of {list(METRICS)}.'
+            f'{suggestion(unknown[0], METRICS)}'
+        )
     return tuple(names)
 
 

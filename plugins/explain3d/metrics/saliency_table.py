@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.errors import InputError, ResultFileError
+from ..core.results_archive import refuse_folder
 from ..core.results_atomic import atomic_write
 from .intervals import Interval, bootstrap, paired_difference
 from .protocol import Protocol, common_protocol
@@ -141,7 +143,8 @@ def save_records(records: Sequence[ObjectRecord], path: str | os.PathLike) -> No
             protocols.append(protocol)
         row['protocol'] = protocols.index(protocol)
         rows.append(_plain(row))
-    text = json.dumps({'protocols': protocols, 'records': rows}, allow_nan=False)
+    content = {'protocols': protocols, 'records': rows}
+    text = json.dumps({**content, 'checksum': _checksum(content)}, allow_nan=False)
     with atomic_write(path, f'the records {Path(path).name}') as file:
         file.write(text.encode())
 
@@ -150,25 +153,49 @@ def load_records(path: str | os.PathLike) -> list[ObjectRecord]:
     """Reads what ``save_records`` wrote.
 
     Raises:
-        InputError: If it is not such a file.
+        FileNotFoundError: If there is no such file.
+        ResultFileError: If it is a folder, not such a file, or not as it was written.
     """
+    refuse_folder(path, 'file of records')
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text('utf-8'))
+        stored = content.pop('checksum', None)  # Files of earlier versions have none.
+        if stored is not None and stored != _checksum(content):
+            raise ValueError('they are not those that were written')
         protocols = content['protocols']
-        return [
-            ObjectRecord(
-                **{
-                    **row,
-                    'figures': _with_nan(row['figures']),
-                    'protocol': protocols[row['protocol']],
-                }
-            )
-            for row in content['records']
-        ]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(
+        return [_record(row, protocols) for row in content['records']]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultFileError(
             f'{path} has no records of a benchmark ({error}): remove it, and run again.'
         ) from error
+
+
+def _checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _record(row: Mapping[str, Any], protocols: Sequence[Mapping[str, Any]]) -> ObjectRecord:
+    """Returns a record.
+
+    Raises:
+        ValueError: If an entry has another type than a record's, or is out of its range.
+    """
+    number = row['protocol']
+    if type(number) is not int or not 0 <= number < len(protocols):
+        raise ValueError(f'protocol is {number!r:.40}')
+    figures = {name: math.nan if v is None else v for name, v in row['figures'].items()}
+    record = ObjectRecord(**{**row, 'figures': figures, 'protocol': protocols[number]})
+    texts = (record.frame, record.category, record.method, record.target)
+    counts = (record.object, record.detection, record.points)
+    values = (record.iou, record.score, record.distance, *figures.values())
+    values += tuple(value for curve in record.curves.values() for value in curve)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(record.protocol, dict):
+        raise ValueError(f'names are {texts!r:.80}')
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError(f'object, detection and points are {counts!r:.80}')
+    if not all(type(value) in (int, float) and not math.isinf(value) for value in values):
+        raise ValueError(f'figures are {values!r:.80}')
+    return record
 
 
 def _grouped(records: Sequence[ObjectRecord]) -> dict[tuple[str, str], dict[str, ObjectRecord]]:
@@ -198,7 +225,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _with_nan(figures: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in figures.items()}

@@ -11,6 +11,7 @@ from ..metrics.average_files import write_arrays, write_tables
 from ..metrics.average_maps import AverageMap, MapCollection
 from ..metrics.average_report import SET_NAMES
 from .average_maps import average_panel, average_rows
+from .options import check_options
 from .style import Style, save_figure
 
 
@@ -64,8 +65,11 @@ def write_pictures(
         The files.
 
     Raises:
+        UnknownNameError: If the style or the suffix is not known.
+        InputError: If ``dpi`` is no number or out of its range.
         ResultFileError: If a file cannot be written.
     """
+    check_options(dict(style=style, suffix=suffix, dpi=dpi))
     if not collection.targets:
         return []
     folder, paths = Path(folder), []

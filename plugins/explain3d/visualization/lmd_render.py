@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..core.results_store import file_stem
 from ..lmd.frame import FrameDecomposition
 from .lmd import decomposition_maps, decomposition_sheet
 from .lmd_layers import gradcam_maps, layer_maps, layer_shares
+from .options import check_options
 from .style import Style, join_title, save_figure
 
 LMD_KINDS = ('sheet', 'sigmoid', 'signed', 'shares', 'layers', 'gradcam')
@@ -42,6 +44,7 @@ def render_decomposition(
     style: str | Style = 'white',
     suffix: str = '.png',
     dpi: float | None = None,
+    only_missing: bool = False,
 ) -> list[Path]:
     """Draws a frame's pictures and writes each as ``{frame}_{kind}{suffix}``.
 
@@ -57,20 +60,25 @@ def render_decomposition(
         style: ``'white'``, ``'dark'`` or a ``Style``.
         suffix: ``'.png'``, ``'.pdf'`` or ``'.svg'``.
         dpi: Pixels per inch, default 200.
+        only_missing: Whether pictures whose files are there are not drawn.
 
     Returns:
-        The files, in the order of ``kinds``.
+        The files that were written, in the order of ``kinds``.
 
     Raises:
-        UnknownNameError: If a kind or the output is not known.
+        UnknownNameError: If a kind, the style, the suffix or the output is not known.
+        InputError: If another option is of the wrong kind or out of its range.
         ResultFileError: If a file cannot be written.
     """
     check_kinds(kinds)
+    check_options(dict(output=output, style=style, suffix=suffix, dpi=dpi))
     stem = file_stem(frame.frame_id)
-    return [
-        save_figure(figure, Path(folder) / f'{stem}_{kind}{suffix}', dpi)
-        for kind, figure in _figures(frame, kinds, images, output, style)
-    ]
+    paths = []
+    for kind, draw in _figures(frame, kinds, images, output, style):
+        path = Path(folder) / f'{stem}_{kind}{suffix}'
+        if not (only_missing and path.is_file()):
+            paths.append(save_figure(draw(), path, dpi))
+    return paths
 
 
 def _figures(
@@ -79,16 +87,17 @@ def _figures(
     images: Mapping[str, np.ndarray] | None,
     output: str | None,
     style: str | Style,
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Yields the name of each picture, and what draws it."""
     for kind in kinds:
         if kind == 'sheet':
-            yield kind, decomposition_sheet(frame, images, output, style=style)
+            yield kind, partial(decomposition_sheet, frame, images, output, style=style)
         elif kind in ('sigmoid', 'signed'):
-            yield kind, decomposition_maps(frame, kind, output, style=style)
+            yield kind, partial(decomposition_maps, frame, kind, output, style=style)
         elif kind == 'shares' and frame.shares:
             title = join_title(frame.frame_id, 'share of each component, layer by layer')
-            yield kind, layer_shares(frame.shares, frame.names, title=title, style=style)
+            yield kind, partial(layer_shares, frame.shares, frame.names, title=title, style=style)
         elif kind == 'layers' and frame.energies:
-            yield kind, layer_maps(frame, style=style)
+            yield kind, partial(layer_maps, frame, style=style)
         elif kind == 'gradcam' and frame.gradcams:
-            yield kind, gradcam_maps(frame, style=style)
+            yield kind, partial(gradcam_maps, frame, style=style)

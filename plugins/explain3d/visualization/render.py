@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..core.errors import UnknownNameError
 from ..core.results_store import file_stem
 from ..core.structures import Explanation
 from .bev import bev
+from .options import check_options
 from .panels import attribute_panel, concept_panel, global_view
 from .perspective import object_view
 from .scene import Scene, target_of
@@ -33,6 +35,7 @@ def render_frame(
     style: str | Style = 'white',
     suffix: str = '.png',
     dpi: float | None = None,
+    only_missing: bool = False,
 ) -> list[Path]:
     """Draws a frame's pictures and writes each as ``{frame}_{kind}{suffix}``.
 
@@ -50,12 +53,14 @@ def render_frame(
         style: ``'white'``, ``'dark'`` or a ``Style``.
         suffix: ``'.png'``, ``'.pdf'`` or ``'.svg'``.
         dpi: Pixels per inch, default 200.
+        only_missing: Whether pictures whose files are there are not drawn.
 
     Returns:
-        The files, in the order of ``kinds``.
+        The files that were written, in the order of ``kinds``.
 
     Raises:
-        UnknownNameError: If a kind or the target is not known.
+        UnknownNameError: If a kind, the style, the suffix or the target is not known.
+        InputError: If another option is of the wrong kind or out of its range.
         ResultFileError: If a file cannot be written.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -63,14 +68,16 @@ def render_frame(
         raise UnknownNameError(
             f'Unknown kinds of pictures {unknown}: expected some of {list(KINDS)}.'
         )
+    check_options(dict(target=target, max_objects=max_objects, style=style, suffix=suffix, dpi=dpi))
     if target is not None:
         target_of(explanation, target)
     stem = file_stem(explanation.frame_id)
     paths = []
     for kind in kinds:
-        for name, figure in _figures(kind, explanation, image, target, max_objects, style):
+        for name, draw in _figures(kind, explanation, image, target, max_objects, style):
             path = Path(folder) / f'{stem}_{name}{suffix}'
-            paths.append(save_figure(figure, path, dpi))
+            if not (only_missing and path.is_file()):
+                paths.append(save_figure(draw(), path, dpi))
     return paths
 
 
@@ -81,22 +88,26 @@ def _figures(
     target: str | None,
     max_objects: int,
     style: str | Style,
-) -> Iterator[tuple[str, Figure]]:
-    """Yields each picture of a kind with its name, one at a time to keep memory small."""
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Yields the name of each picture of a kind, and what draws it."""
     maps = explanation.maps
     best = Scene.of(explanation).best(max_objects)
     if kind == 'sheet':
-        sheet = contact_sheet(explanation, image, target, max_objects=max_objects, style=style)
-        yield 'sheet', sheet
+        yield (
+            'sheet',
+            partial(
+                contact_sheet, explanation, image, target, max_objects=max_objects, style=style
+            ),
+        )
     elif kind == 'bev':
-        yield 'bev', bev(explanation, target=target, style=style)
+        yield 'bev', partial(bev, explanation, target=target, style=style)
     elif kind == 'objects':
         for k in best:
-            yield f'object_{k:03d}', object_view(explanation, k, target, style=style)
+            yield f'object_{k:03d}', partial(object_view, explanation, k, target, style=style)
     elif kind == 'attributes':
         for k in best:
-            yield f'attributes_{k:03d}', attribute_panel(explanation, k, style=style)
+            yield f'attributes_{k:03d}', partial(attribute_panel, explanation, k, style=style)
     elif kind == 'global' and maps.global_map is not None:
-        yield 'global', global_view(explanation, style=style)
+        yield 'global', partial(global_view, explanation, style=style)
     elif kind == 'concepts' and maps.concepts is not None and len(maps.concepts):
-        yield 'concepts', concept_panel(explanation, style=style)
+        yield 'concepts', partial(concept_panel, explanation, style=style)

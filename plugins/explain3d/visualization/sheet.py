@@ -99,9 +99,10 @@ def read_image(image: np.ndarray | str | os.PathLike) -> np.ndarray:
     """Returns a picture as an array that matplotlib draws.
 
     Raises:
-        InputError: If it is no (H, W), (H, W, 3) or (H, W, 4) array of uint8 or of floats.
+        InputError: If it is no (H, W), (H, W, 3) or (H, W, 4) array of uint8 or of floats, or a
+            file that cannot be read.
     """
-    picture = image if isinstance(image, np.ndarray) else imread(os.fspath(image))
+    picture = image if isinstance(image, np.ndarray) else _read_file(os.fspath(image))
     shaped = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))
     if not shaped or picture.size == 0 or picture.dtype.kind not in 'uf':
         raise InputError(
@@ -109,3 +110,13 @@ def read_image(image: np.ndarray | str | os.PathLike) -> np.ndarray:
             '(height, width, 3) of uint8, or of floats in [0, 1].'
         )
     return np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture
+
+
+def _read_file(path: str) -> np.ndarray:
+    try:
+        return imread(path)
+    except (OSError, ValueError, SyntaxError) as error:  # Broken PNG files are a SyntaxError.
+        raise InputError(
+            f'The picture {path} cannot be read ({type(error).__name__}: {error}): expected a '
+            'complete PNG or JPEG file. Mend or fetch it, or draw other kinds of pictures.'
+        ) from error

@@ -38,3 +38,14 @@ def test_modules_are_left_as_found_after_an_error():
     with pytest.raises(RuntimeError), spread_transposed(module):
         module(torch.zeros(1, 2, 3, 3))
     assert 'forward' not in vars(module)
+
+
+@pytest.mark.parametrize('wrapper', [False, True], ids=['torch', 'mmcv'])
+def test_on_a_gpu_torch_is_left_alone(wrapper):
+    """mmcv's wrapper takes the input alone; as a GPU counts here what is not on a CPU."""
+    kind = nn.ConvTranspose2d
+    if wrapper:
+        kind = pytest.importorskip('mmcv.cnn.bricks.wrappers').ConvTranspose2d
+    module = kind(3, 4, 2, stride=2).to('meta')
+    with spread_transposed(module):
+        assert module(torch.zeros(1, 3, 5, 7, device='meta')).shape == (1, 4, 10, 14)

@@ -3,9 +3,11 @@
 import json
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 pytest.importorskip('mmdet3d')
 
@@ -80,3 +82,32 @@ def test_pictures_are_drawn_if_wanted(tmp_path):
     drawn.process({}, samples(random_frames(1)))
     drawn.evaluate(size=1)
     assert (tmp_path / 'true_false.png').exists()
+
+
+@pytest.fixture
+def told(caplog):
+    """The lines of the log, whose logger of MMEngine passes nothing on."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_a_run_without_an_annotated_object_and_another_runs_folder_are_told(tmp_path, told):
+    def measured(*frames):
+        one = metric(dir=str(tmp_path))
+        one.process({}, samples(frames))
+        one.evaluate(size=len(frames))
+        text, table = told.text, (tmp_path / 'table.md').read_text()
+        told.clear()
+        return text, table
+
+    empty = [replace(f, ground_truth=f.ground_truth[[]]) for f in random_frames(2)]
+    text, table = measured(*empty)
+    assert 'without an annotated object' in text
+    assert 'Choose an annotated split' in table
+    text, table = measured(random_frames(1)[0], empty[1])  # One frame is empty, the split is not.
+    assert 'annotated' not in text + table
+    others = [replace(f, method='ODAM') for f in random_frames(2)]
+    assert 'holds the averages of another run: they are replaced' in measured(*others)[0]
+    assert 'another run' not in measured(*others)[0]

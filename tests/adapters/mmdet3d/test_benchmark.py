@@ -5,6 +5,8 @@ import importlib.util
 import json
 import math
 import os
+import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,24 @@ def test_damaged_and_foreign_files_are_measured_again(folder, whole, tmp_path, c
         path.write_text(content)
     assert same(run(folder, tmp_path, *QUICK), whole)
     assert caplog.text.count('It is measured again') == 4
+
+
+def test_records_are_those_of_the_annotation_as_it_is(folder, whole, tmp_path):
+    data = tmp_path / 'data'
+    shutil.copytree(folder / 'data', data)
+    options = ['--cfg-options', f'test_dataloader.dataset.data_root={data}/', '--methods', 'Random']
+    first = run(folder, tmp_path / 'out', *options)
+    assert {record.name for record in first} == {record.name for record in whole}
+    infos = pickle.loads((data / 'infos.pkl').read_bytes())
+    infos['data_list'][1]['instances'] = []  # The label was wrong.
+    (data / 'infos.pkl').write_bytes(pickle.dumps(infos))
+    repaired = run(folder, tmp_path / 'out', *options)
+    assert {record.frame for record in repaired} == {'000000', '000002'}
+    for info in infos['data_list']:
+        info['instances'] = []
+    (data / 'infos.pkl').write_bytes(pickle.dumps(infos))
+    with pytest.raises(SystemExit, match='A benchmark needs annotated objects.*annotated split'):
+        run(folder, tmp_path / 'out', *options)
 
 
 def test_a_method_that_fails_does_not_lose_the_others(folder, whole, tmp_path, failing, capsys):

@@ -12,9 +12,10 @@ from mmengine.logging import MMLogger
 from test_tracer import state_of
 from torch import nn
 
+from explain3d.adapters.mmdet3d.checkpoints import parts_as_built
 from explain3d.adapters.mmdet3d.hook import ExplainerHook
 from explain3d.core.errors import CheckpointMismatchError, InputError, UnknownNameError
-from explain3d.core.results import ResultStore
+from explain3d.core.results import ResultStore, SettingsMismatchError
 from explain3d.methods import EXPLAINERS, RandomMap
 
 SELECT = dict(score_thr=0.0, top_n=3)
@@ -282,20 +283,38 @@ def test_frames_that_are_done_are_taken_from_their_files(second, tmp_path):
 
 def test_what_differs_is_computed_again(second, tmp_path):
     run(second, tmp_path, batches(2), explainer='Counting')
-    run(second, tmp_path, batches(2), explainer='Counting', select=dict(score_thr=0.0, top_n=2))
-    assert Counting.calls == 4  # Another selection.
-    other = tiny.build(tiny.second(), seed=1)
-    run(other, tmp_path, batches(2), explainer='Counting', select=dict(score_thr=0.0, top_n=2))
-    assert Counting.calls == 6  # Other weights.
+    assert Counting.calls == 2
     clouds = [tiny.batch(tiny.cloud(7), tiny.cloud(1))]
-    run(other, tmp_path, clouds, explainer='Counting', select=dict(score_thr=0.0, top_n=2))
-    assert Counting.calls == 7  # Another cloud of the same name.
+    run(second, tmp_path, clouds, explainer='Counting')
+    assert Counting.calls == 3  # Another cloud of the same name.
     file = tmp_path / 'explanations/000001.npz'
     file.write_bytes(file.read_bytes()[:1000])
-    run(other, tmp_path, clouds, explainer='Counting', select=dict(score_thr=0.0, top_n=2))
-    assert Counting.calls == 8  # A damaged file.
-    run(other, tmp_path, clouds, explainer='Counting', select=dict(score_thr=0.0, top_n=2))
-    assert Counting.calls == 8
+    run(second, tmp_path, clouds, explainer='Counting')
+    assert Counting.calls == 4  # A damaged file.
+    run(second, tmp_path, clouds, explainer='Counting')
+    assert Counting.calls == 4
+
+
+def test_a_folder_belongs_to_one_run(second, tmp_path):
+    run(second, tmp_path, batches(2), explainer='Counting')
+    folder = tmp_path / 'explanations'
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    fewer = dict(score_thr=0.0, top_n=2)
+    for model, settings, text in (
+        (second, dict(select=fewer), 'select.top_n: 3 -> 2'),
+        (second, dict(targets=['x']), 'targets: '),
+        (second, dict(explainer=dict(type='Counting', seed=5)), 'explainer.seed: 0 -> 5'),
+        (tiny.build(tiny.second(), seed=1), {}, 'model: '),
+    ):
+        with pytest.raises(SettingsMismatchError, match=f'belongs to another run.*{text}.*--out-'):
+            run(model, tmp_path, batches(2), **{'explainer': 'Counting', **settings})
+        assert 'predict' not in vars(model)
+    (folder / 'run.json').unlink()  # As folders of older versions, which are known by a file.
+    with pytest.raises(SettingsMismatchError, match='select.top_n: 3 -> 2'):
+        run(second, tmp_path, batches(2), explainer='Counting', select=fewer)
+    run(second, tmp_path, batches(2), explainer='Counting')
+    assert Counting.calls == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_failing_frame_does_not_lose_those_before_it(second, tmp_path):
@@ -339,12 +358,15 @@ def test_an_empty_cloud_names_its_frame_before_the_host_crashes(second, tmp_path
         run(second, tmp_path, empty)
 
 
-def test_a_frame_that_the_host_cannot_predict_either_is_named(second, tmp_path):
-    clouds = [
-        tiny.batch(tiny.cloud(0), names=['good']),
-        tiny.batch(tiny.cloud(0)[:0], names=['empty']),
-    ]
-    with pytest.raises(InputError, match=r"'empty'.*The detector itself fails on this frame \("):
+def test_a_frame_that_the_host_cannot_predict_either_is_named(second, tmp_path, monkeypatch):
+    cloud = tiny.cloud(1)
+    cloud[7, 3] = np.nan
+    host = second.extract_feat
+    monkeypatch.setattr(
+        second, 'extract_feat', lambda x: 1 / 0 if x['points'][0].isnan().any() else host(x)
+    )
+    clouds = [tiny.batch(tiny.cloud(0), names=['good']), tiny.batch(cloud, names=['bad'])]
+    with pytest.raises(InputError, match=r"'bad'.*The detector itself fails on this frame \("):
         run(second, tmp_path, clouds, on_error='skip')
     assert [e.frame_id for e in ResultStore(tmp_path / 'explanations')] == ['good']
 
@@ -384,7 +406,8 @@ def test_a_thousand_detections(tmp_path):
     )
     assert len(sample.pred_instances_3d) == 1024
     assert sample.explanation.saliency.shape[0] == 1024
-    (sample,) = run(model, tmp_path, batches(1), explainer=dict(type='GradCAM', layer='bev'))
+    explainer = dict(type='GradCAM', layer='bev')
+    (sample,) = run(model, tmp_path / 'b', batches(1), explainer=explainer)
     assert sample.explanation.saliency.shape[0] == 3
 
 
@@ -399,9 +422,8 @@ def test_a_thousand_detections(tmp_path):
     ],
 )
 def test_unknown_names_are_found_before_the_first_frame(second, tmp_path, settings, message):
-    hook = ExplainerHook(**settings)
     with pytest.raises(UnknownNameError, match=message):
-        hook.before_test_epoch(runner(second, tmp_path))
+        ExplainerHook(**settings).before_test_epoch(runner(second, tmp_path))
     assert 'predict' not in vars(second)
 
 
@@ -472,6 +494,26 @@ class TestCheckpoints:
             hook.before_test_epoch(host)
         hook.after_test_epoch(host)
         assert 'No checkpoint is loaded' in caplog.text
+
+    def test_weights_loaded_by_hand_are_not_warned_about(self, tmp_path, caplog):
+        trained = tiny.build(tiny.second())
+        with torch.no_grad():
+            for name, value in trained.state_dict().items():
+                value += 0.5 if name.endswith('running_mean') else 0
+        model = tiny.build(tiny.second())
+        assert parts_as_built(model) == ['backbone', 'neck', 'middle_encoder']
+        model.load_state_dict(trained.state_dict())
+        host = runner(model, tmp_path)
+        host.logger = logging.getLogger('tiny')
+        hook = ExplainerHook(explainer='Counting')
+        with caplog.at_level(logging.WARNING, 'tiny'):
+            hook.before_test_epoch(host)
+        hook.after_test_epoch(host)
+        assert 'No checkpoint' not in caplog.text
+        for norm in (m for m in model.neck.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.reset_parameters()
+        assert parts_as_built(model) == ['neck']
+        assert parts_as_built(nn.Sequential(nn.Linear(2, 2))) == ['Sequential']
 
 
 class Wrapper(nn.Module):

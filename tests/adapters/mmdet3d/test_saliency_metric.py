@@ -13,7 +13,7 @@ from tests.helpers.toy_explanation import toy_explanation
 
 
 def test_objects_are_measured_once_and_written(tmp_path):
-    metric = SaliencyMetric(metrics=['vea', 'deletion'], file=tmp_path / 'records.json')
+    metric = SaliencyMetric(figures=['vea', 'deletion'], file=tmp_path / 'records.json')
     explanation = toy_explanation()
     for _ in range(2):  # A sampler that repeats a frame.
         metric.process(None, [{'explanation': explanation}])
@@ -26,7 +26,7 @@ def test_objects_are_measured_once_and_written(tmp_path):
 
 
 def test_a_frame_that_the_hook_skipped_is_skipped():
-    metric = SaliencyMetric(metrics=['vea'])
+    metric = SaliencyMetric(figures=['vea'])
     failed = replace(toy_explanation(), ground_truth=None)
     with pytest.raises(InputError, match='annotated objects'):
         metric.process(None, [{'explanation': failed}])
@@ -38,7 +38,7 @@ def test_a_frame_that_the_hook_skipped_is_skipped():
 
 def test_mistakes_are_told():
     with pytest.raises(UnknownNameError, match='deletio'):
-        SaliencyMetric(metrics=['deletio'])
+        SaliencyMetric(figures=['deletio'])
     with pytest.raises(InputError, match=r"\['step'\]"):
         SaliencyMetric(protocol={'step': 3})
     with pytest.raises(InputError, match='add an explain3d.ExplainerHook'):

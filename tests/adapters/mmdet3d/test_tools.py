@@ -50,8 +50,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """MMEngine asks compilers and drivers for their versions at each start."""
+    """MMEngine asks compilers for their versions, and formats the configuration, at each start."""
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
     monkeypatch.setenv('LOCAL_RANK', '0')
 
 
@@ -60,6 +61,7 @@ def reference(folder):
     """Metrics of a run with the hook, and its files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mmengine.runner.runner.collect_env', dict)
+        patch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
         metrics = run(folder, 'hook.py')
     return metrics, folder / 'hook' / 'explanations'
 

@@ -162,8 +162,8 @@ def test_from_python_points_items_and_batches(model):
 
 
 def test_from_python_mistakes_are_told(model):
-    with pytest.raises(InputError, match='received str'):
-        explain(model, 'points.bin')
+    with pytest.raises(InputError, match='received int'):
+        explain(model, 7)
     with pytest.raises(InputError, match=r"received \['layer'\] beside it"):
         explain(model, scenes.cloud(1), method={'type': 'FFAM'}, layer='stride4')
     with pytest.raises(UnknownNameError, match='top_k'):

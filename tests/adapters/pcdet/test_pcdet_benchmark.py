@@ -8,8 +8,11 @@ import pytest
 import yaml
 from pcdet_runs import DEVICE, EXPLAINER, MEASURED, ROOT, write
 
-from explain3d.adapters.pcdet.benchmark import benchmark_settings, options_of
+from explain3d.adapters.common.benchmark_plan import BenchmarkPlan
+from explain3d.adapters.pcdet.benchmark import benchmark_settings, opened, options_of
+from explain3d.adapters.pcdet.heads import ConventionCandidates
 from explain3d.core.errors import InputError
+from explain3d.methods import EXPLAINERS
 from explain3d.metrics.saliency_table import load_records
 
 BENCHMARK = {
@@ -25,8 +28,8 @@ BENCHMARK = {
 }
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location('benchmark_tool', ROOT / 'tools/benchmark.py')
+def load_tool(name='benchmark'):
+    spec = importlib.util.spec_from_file_location(f'{name}_tool', ROOT / f'tools/{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -80,12 +83,44 @@ def test_methods_and_metrics_and_a_run_that_goes_on(run, tmp_path, capsys):
     assert {record.method for record in more} == {'Weighted', 'ChannelSum'}
 
 
+def test_methods_side_by_side(checkout, folder, config, tmp_path, monkeypatch):
+    monkeypatch.setenv('PCDET_ROOT', str(checkout))
+    compare = load_tool('compare_methods')
+    command = [str(config), str(folder / 'second.pth'), '--device', DEVICE, '--target', 'score']
+    command += ['--classes', 'Car', '--out', str(tmp_path / 'methods.png')]
+    compare.main([*command, '--frames', '1', '0'])
+    assert (tmp_path / 'methods.png').stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="No frame '77': expected a name as '0"):
+        compare.main([*command, '--frames', '77'])
+
+
+def test_the_density_of_a_data_set(checkout, config, tmp_path, monkeypatch):
+    """The section that is written is one that a benchmark takes."""
+    monkeypatch.setenv('PCDET_ROOT', str(checkout))
+    out = tmp_path / 'fragment.yaml'
+    load_tool('fit_occam_density').main(
+        [str(config), '--frames', '1', '--at', '15', '--degree', '3', '--out', str(out)]
+    )
+    base = yaml.safe_load(config.read_text())
+    base['BENCHMARK']['METHODS'] = yaml.safe_load(out.read_text())['BENCHMARK']['METHODS']
+    (tmp_path / 'occam.yaml').write_text(yaml.safe_dump(base))
+    (method,) = benchmark_settings(tmp_path / 'occam.yaml', {'BENCHMARK.REFERENCE': None})[
+        'methods'
+    ].values()
+    assert len(EXPLAINERS.build(method).density) == 4
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         (['--cfg-options', 'BENCHMARK.METRICS=[pgg]'], 'Unknown metrics .*pgg'),
         (['--cfg-options', 'BENCHMARK.METRIC=[pg]'], r"Unknown entries \['metric'\]"),
         (['--cfg-options', 'BENCHMARK.METRICS'], 'Expected NAME.NAME=value'),
+        (['--cfg-options', 'BENCHMARK.PROTOCOL.STEP=3'], r"Unknown part of a protocol \['step'\]"),
+        (['--cfg-options', 'BENCHMARK.SELECT.TOP=3'], "Unknown argument 'top' of the selection"),
+        (['--cfg-options', 'MODEL.NAM=X'], "No entry 'MODEL.NAM' .*Did you mean NAME"),
+        (['--cfg-options', 'BENCHMARK.HEAD=Head'], "Unknown family of heads 'Head'"),
+        (['--cfg-options', 'BENCHMARK.HEAD=any'], 'Of SECONDNet the whole frame decides'),
         (['--cfg-options', 'DATA_CONFIG.DATA_PATH=nowhere'], "The data set 'nowhere'"),
         (['--methods', 'FAM'], "Unknown method 'FAM'"),
     ],
@@ -109,6 +144,33 @@ def test_the_section_explainer_is_a_benchmark_of_one_method(folder, pcdet_kitti)
     assert settings['metrics'] == MEASURED['METRICS']
     assert settings['protocol'] == {'steps': 3, 'iou_thr': 0.3}
     assert tool.plan_of(tool.parse_args([str(path)])).targets == ['score']
+
+
+def test_head_and_proposals_are_those_of_the_configuration(
+    folder, config, checkout, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('PCDET_ROOT', str(checkout))
+    plain = {'BENCHMARK.METRICS': ['vea'], 'BENCHMARK.FRAMES': 1}
+    options = {**plain, 'BENCHMARK.HEAD': 'any'}
+    settings = benchmark_settings(config, options)
+    assert settings['tracing'] == {'head': 'any'}
+    other = {'EXPLAINER.HEAD': 'CenterHead', 'EXPLAINER.THROUGH_PROPOSALS': True}
+    both = benchmark_settings(config, {**options, **other})
+    assert both['tracing'] == {'head': 'any', 'through_proposals': True}
+    given = dict(config=str(config), checkpoint=str(folder / 'second.pth'), device=DEVICE)
+    plan = BenchmarkPlan.of(settings, **given, options=options)
+    with opened(plan, tmp_path) as benchmark:
+        explainer = benchmark.explainers['Weighted']
+        assert explainer.tracer.candidates is ConventionCandidates
+        assert explainer.settings['head'] == 'any'
+        # The whole frame decides, for all that is known of such a head; no metric asks.
+        assert benchmark.box is None
+        assert benchmark.run(0)
+    settings = benchmark_settings(config, plain)
+    with opened(BenchmarkPlan.of(settings, **given, options=plain), tmp_path) as benchmark:
+        assert benchmark.box is not None
+        # What was measured with another family is measured anew.
+        assert benchmark.pending() == [0]
 
 
 def test_options_are_yaml():

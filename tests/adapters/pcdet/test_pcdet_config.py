@@ -86,6 +86,21 @@ def test_files_that_are_no_configuration(tmp_path, text, message):
         read_config(write(tmp_path / 'bad.yaml', text))
 
 
+def test_a_note_behind_a_base_is_told_by_openpcdets_own_reader(tmp_path, pcdet_host):
+    write(tmp_path / 'base.yaml', 'A: 1')
+    write(tmp_path / 'base (2).yaml', 'A: 2')
+    noted = write(tmp_path / 'noted.yaml', '_BASE_CONFIG_: base.yaml (run with explain3d)\nB: 3')
+    assert read_config(noted) == {'A': 1, 'B': 3}
+    assert read_config(write(tmp_path / 'own.yaml', '_BASE_CONFIG_: base (2).yaml')) == {'A': 2}
+    from pcdet.config import EasyDict, cfg_from_yaml_file
+
+    with pytest.raises(FileNotFoundError, match=r'base.yaml \(run with explain3d\)'):
+        cfg_from_yaml_file(str(noted), EasyDict())
+    for path in SHIPPED:
+        with pytest.raises(FileNotFoundError, match='run with python -m explain3d.adapters.pcdet'):
+            cfg_from_yaml_file(str(path), EasyDict())
+
+
 def test_a_configuration_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match='No configuration .*missing.yaml'):
         read_config(tmp_path / 'missing.yaml')
@@ -110,7 +125,7 @@ def test_settings_in_capitals_become_the_arguments():
                 'METHOD': 'FFAM',
                 'ARGS': {'LAYER': 'stride4', 'Rank': 16},
                 'TARGETS': ['all', {'NAME': 'place', 'ATTRIBUTES': ['x', 'y']}],
-                'SELECT': {'SCORE_THR': 0.4, 'IOU_THR': {'Car': 0.5}},
+                'SELECT': {'SCORE_THR': 0.4, 'MATCHED': 'tp', 'IOU_THR': {'Car': 0.5}},
                 'OUTPUTS': {'DIR': 'out'},
                 'ON_ERROR': 'skip',
             }
@@ -118,7 +133,7 @@ def test_settings_in_capitals_become_the_arguments():
     )
     assert settings.explainer == {'type': 'FFAM', 'layer': 'stride4', 'rank': 16}
     assert settings.targets == ['all', {'name': 'place', 'attributes': ['x', 'y']}]
-    assert settings.select == {'score_thr': 0.4, 'iou_thr': {'car': 0.5}}
+    assert settings.select == {'score_thr': 0.4, 'matched': 'tp', 'iou_thr': {'car': 0.5}}
     assert (settings.outputs, settings.on_error, settings.resume) == ({'dir': 'out'}, 'skip', True)
     assert settings_of({'EXPLAINER': {'ARGS': None}}).explainer == {'type': 'FFAM'}
 
@@ -133,6 +148,27 @@ def test_unknown_keys_and_values_of_the_wrong_kind():
         settings_of({'EXPLAINER': {'TARGET': 'all'}})
     with pytest.raises(InputError, match=r'EXPLAINER.SELECT is 0.3: expected a mapping'):
         settings_of({'EXPLAINER': {'SELECT': 0.3}})
+
+
+@pytest.mark.parametrize(
+    ('section', 'error', 'message'),
+    [
+        ({'METHOD': 'FAM'}, UnknownNameError, "Unknown explainer 'FAM'"),
+        ({'ARGS': {'LAYR': 'stride4'}}, UnknownNameError, 'layr'),
+        ({'TARGETS': ['scor']}, UnknownNameError, 'scor'),
+        ({'SELECT': {'TOPN': 3}}, UnknownNameError, "Unknown argument 'topn' of the selection"),
+        ({'OUTPUTS': {'DIRECTORY': 'x'}}, UnknownNameError, "'directory' of OUTPUTS.*'dir'"),
+        ({'HEAD': 'CentreHead'}, UnknownNameError, "HEAD.*'CenterHead'"),
+        ({'THROUGH_PROPOSALS': 'yes'}, InputError, "THROUGH_PROPOSALS.*'yes'"),
+        ({'RESUME': 'no'}, InputError, "resume.*'no'"),
+        ({'CHECK_CHECKPOINT': 1}, InputError, 'check_checkpoint.* 1'),
+        ({'ON_ERROR': 'ignore'}, UnknownNameError, "on_error.*'ignore'|'ignore'.*'raise', 'skip'"),
+        ({'INTERVAL': 0}, InputError, 'interval >= 1.*received 0'),
+    ],
+)
+def test_every_key_is_checked_before_a_detector_is_built(section, error, message):
+    with pytest.raises(error, match=message):
+        settings_of({'EXPLAINER': section})
 
 
 SHIPPED = sorted((Path(__file__).parents[3] / 'configs' / 'pcdet').glob('ffam_*.yaml'))

@@ -59,12 +59,17 @@ def test_another_folder_and_options_of_the_script(checkout, folder, tmp_path):
     place, _, _ = run(
         checkout, tmp_path, 'moved.yaml', '--eval_tag', 'mine', '--save_to_file', '--set',
         'DATA_CONFIG.DATA_PATH', data, 'EXPLAINER.TARGETS', "['score', 'yaw']",
+        'EXPLAINER.select.CLASSES', '[car]', 'EXPLAINER.OUTPUTS.PICTURES', '[bev]',
         out_dir=str(tmp_path / 'out'),
     )  # fmt: skip
     assert place.name == 'mine'
     assert sorted(p.suffix for p in (place / 'final_result/data').glob('*')) == ['.txt', '.txt']
     (one, _) = sorted((tmp_path / 'out').glob('*.npz'))
-    assert ResultStore(tmp_path / 'out').load(one.stem).targets == ('score', 'yaw')
+    found = ResultStore(tmp_path / 'out').load(one.stem)
+    assert found.targets == ('score', 'yaw')
+    # Entries that are not in the file.
+    assert list(dict.fromkeys(found.detections.names())) == ['Car']
+    assert list((tmp_path / 'out').glob('**/*.png'))
 
 
 def test_what_was_changed_is_put_back(checkout, folder, reference):
@@ -110,6 +115,22 @@ def test_the_command_of_the_tool(checkout, folder, reference, monkeypatch):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize('rank', ['--local-rank=3', '--local_rank=3', '--local_rank 3'])
+def test_the_number_of_a_process_that_torch_puts_in_front(checkout, monkeypatch, rank):
+    """``torch.distributed.launch`` of OpenPCDet's dist_test.sh; its script knows one spelling."""
+    calls = []
+    monkeypatch.setattr(launcher, 'run', lambda *args, **kwargs: calls.append(args[1]))
+    script = str(checkout / 'tools/test.py')
+    options = ['--launcher', 'pytorch', '--set', 'A', '--local-rank']
+    launcher.main([*rank.split(), script, '--cfg_file', 'c.yaml', *options])
+    launcher.run_tool([*rank.split(), 'c.yaml', 'w.pth', '--pcdet', str(checkout), *options])
+    rest = [*options]
+    assert calls == [
+        ['--local_rank', '3', '--cfg_file', 'c.yaml', *rest],
+        ['--cfg_file', 'c.yaml', '--ckpt', 'w.pth', '--local_rank', '3', *rest],
+    ]
+
+
 def test_errors_end_the_command_with_their_message(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match='HostError: .*is not the test script of an OpenPCDet'):
         launcher.main([str(tmp_path / 'test.py'), '--cfg_file', 'c.yaml'])
@@ -127,6 +148,18 @@ def test_errors_end_the_command_with_their_message(monkeypatch, tmp_path):
         ('odam.yaml', ['EXPLAINER.METHOD', 'FAM'], 'second.pth', UnknownNameError, 'FFAM'),
         ('odam.yaml', ['DATA_CONFIG.DATA_PATH', '../data/waymo'], 'second.pth', InputError,
          r"'../data/waymo' \(DATA_CONFIG.DATA_PATH\) is not there"),
+        ('odam.yaml', ['EXPLAINER.SELCT.TOP_N', '1'], 'second.pth', UnknownNameError,
+         'Unknown key SELCT in the section EXPLAINER: .*Did you mean SELECT'),
+        ('odam.yaml', ['EXPLAINER.SELECT.TOP', '1'], 'second.pth', UnknownNameError,
+         "Unknown argument 'top' of the selection"),
+        ('odam.yaml', ['EXPLAINER.INTERVAL.X', '1'], 'second.pth', InputError,
+         'expected INTERVAL to be a section'),
+        ('odam.yaml', ['EXPLAINER.TARGETS'], 'second.pth', InputError,
+         "'EXPLAINER.TARGETS' has no value"),
+        ('odam.yaml', ['DATA_CONFIG.DATA_PATH', str(ROOT / 'tests')], 'second.pth', InputError,
+         r"no frames of the split 'val': .*infos_val.pkl'\] are not there"),
+        ('odam.yaml', [], ROOT / 'checkpoints/second_small_miniworld.pth', InputError,
+         'no "model_state".*convert_checkpoint.py'),
     ],
 )  # fmt: skip
 def test_mistakes_are_told(checkout, folder, config, options, ckpt, error, message):

@@ -1,5 +1,7 @@
 """Which sensor made which part of a box, with the interfaces of OpenPCDet's BevFusion."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,7 @@ from explain3d.adapters.pcdet.lmd import ShareDecomposer, sensor_report, sensor_
 from explain3d.adapters.pcdet.lmd.blanks import without
 from explain3d.adapters.pcdet.lmd.proposals import seeds_of
 from explain3d.core.errors import InputError, NotApplicableError, UnknownNameError
-from explain3d.core.results import ResultStore
+from explain3d.core.results import ResultStore, SettingsMismatchError
 from explain3d.lmd import Decomposition
 from explain3d.lmd.tags import FrameTags, write_tags
 from tests.helpers import toy_fusion as toy
@@ -325,6 +327,50 @@ def test_a_report_over_a_data_set_goes_on_where_it_stopped(tmp_path, monkeypatch
     monkeypatch.setattr(ShareDecomposer, 'decompose', counting)
     assert sensor_report(model, items, 'branches', **options).groups[0].boxes > everything.boxes
     assert done == ['f2']
+    page = (Path(__file__).parents[3] / 'docs/sensor_shares.md').read_text('utf-8')
+    (example,) = re.findall(r'```python\n(from explain3d.adapters.pcdet .*?)```', page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = dict(model=model, dataset=items[:1])
+    example = example.replace('score_thr=0.2', 'score_thr=0.01')  # Its weights are random.
+    exec(example.replace('out_dir=', 'score_thr=0.01, out_dir='), names)
+    assert names['table'].groups[0].boxes == len(names['frame'].parts) > 0
+    assert (tmp_path / 'work_dirs/sensors/report.md').exists()
     write_tags(tmp_path / 'tags.json', {'elsewhere': FrameTags()})
     with pytest.raises(InputError, match="such as 'elsewhere'"):
         sensor_report(model, items, 'branches', **options)
+
+
+def test_a_stored_frame_is_of_its_inputs_and_has_todays_class_names(tmp_path, monkeypatch):
+    model, options = build(), dict(out_dir=tmp_path, blank=(), score_thr=0.01)
+    done, decompose = [], ShareDecomposer.decompose
+
+    def counting(self, batch):
+        done.append('-' if batch['frame_id'] is None else str(batch['frame_id'][0]))
+        return decompose(self, batch)
+
+    def stored():
+        return list(ResultStore(tmp_path / 'frames'))
+
+    monkeypatch.setattr(ShareDecomposer, 'decompose', counting)
+    sensor_report(model, [dict(index=0), dict(index=1)], **options)
+    assert done == ['f0', 'f1']
+    model.class_names = ('van', *model.class_names[1:])
+    sensor_report(model, [dict(index=0), dict(index=1)], **options)
+    assert done == ['f0', 'f1']
+    assert {found.detections.class_names for found in stored()} == {model.class_names}
+    collate = model.dataset.collate_batch
+
+    def all_called_f0(items):
+        return {**collate(items), 'frame_id': np.array(['f0'])}
+
+    model.dataset.collate_batch = all_called_f0
+    sensor_report(model, [dict(index=2)], **options)  # Other inputs under a known name.
+    assert done == ['f0', 'f1', 'f0']
+    with pytest.raises(InputError, match="Two frames are called 'f0'.*frame_id of its own"):
+        sensor_report(model, [dict(index=2), dict(index=1)], **options)
+    model.dataset.collate_batch = lambda items: {**collate(items), 'frame_id': None}
+    sensor_report(model, [dict(index=0), dict(index=1)], **{**options, 'out_dir': tmp_path / 'b'})
+    names = [found.frame_id for found in ResultStore(tmp_path / 'b/frames')]
+    assert names == ['frame_000000', 'frame_000001']
+    with pytest.raises(SettingsMismatchError, match='belongs to another run.*score_thr'):
+        sensor_report(model, [dict(index=0)], **{**options, 'score_thr': 0.5})

@@ -9,6 +9,7 @@ import torch
 
 from explain3d.adapters.pcdet.frames import detections_of, frames_of, ground_truth_of
 from explain3d.adapters.pcdet.tracer import Tracer
+from explain3d.core.capture import cell_order
 from explain3d.core.errors import InputError, NotApplicableError, UnknownNameError
 from explain3d.core.structures import BOX_ATTRIBUTES
 
@@ -60,7 +61,8 @@ def test_gradients_are_the_slopes_of_the_host_itself(model, name):
     for sign in (1, -1):
 
         def move(_module, _inputs, output, sign=sign):
-            return output.replace_feature(output.features + sign * step * gradient)
+            own = gradient[cell_order(output.indices).argsort()]  # The leaf's rows stand by cell.
+            return output.replace_feature(output.features + sign * step * own)
 
         handle = tracer.module.register_forward_hook(move)
         batch = scenes.batch(model, scenes.cloud(2))

@@ -4,8 +4,10 @@ import pcdet_scenes as scenes
 import pytest
 import torch
 
+from explain3d.adapters.pcdet import explain
 from explain3d.adapters.pcdet.frames import detections_of, frames_of
-from explain3d.adapters.pcdet.proposals import proposals_of, with_graph
+from explain3d.adapters.pcdet.heads.roi import RoICandidates
+from explain3d.adapters.pcdet.proposals import Proposals, with_graph
 from explain3d.adapters.pcdet.tracer import Tracer
 from explain3d.core.errors import NotApplicableError
 from explain3d.core.structures import BOX_ATTRIBUTES
@@ -113,6 +115,43 @@ def test_with_both_paths_gradients_are_the_slopes_of_the_host_itself(model, name
     torch.testing.assert_close(moved[0] - moved[1], expected, rtol=0.1, atol=2e-6)
 
 
+@pytest.mark.parametrize('through', [False, True])
+def test_other_features_are_of_the_same_proposals(model, through, monkeypatch):
+    """A pass with half the features would choose others: a detection's row is another box there."""
+    passes = []
+
+    class Spy(RoICandidates):
+        def __init__(self, head, batch, *args):
+            super().__init__(head, batch, *args)
+            passes.append(
+                (self.rois.detach().clone(), self.labels.clone(), batch['batch_box_preds'])
+            )
+
+    monkeypatch.setattr('explain3d.adapters.pcdet.tracer.candidates_class', lambda *_: Spy)
+    _, trace = traced(model, through=through)
+    leaf, _ = trace.replay(trace.leaf.detach() * 0.5)
+    assert leaf.requires_grad
+    (first, labels, boxes), (again, same, others) = passes
+    assert torch.equal(labels, same)
+    index = torch.cdist(first, boxes[0].detach(), p=float('inf')).argmin(1)
+    assert torch.equal(again, others[0].detach()[index] if through else first)
+    # By itself the head chooses others there.
+    module = model.get_submodule(trace.features.name)
+    handle = module.register_forward_hook(lambda _m, _i, out: out.replace_feature(out.features / 2))
+    try:
+        traced(model, through=through)
+    finally:
+        handle.remove()
+    assert not torch.equal(passes[-1][0], again)
+
+
+def test_methods_of_several_passes_add_up_with_constant_proposals(model):
+    """The sum of the gradients along the way is the change of the score, with the same proposal."""
+    options = dict(select={'score_thr': 0.0, 'top_n': 1}, layer='stride4', steps=20)
+    found = explain(model, scenes.cloud(2), 'IntegratedGradients', 'logit', **options)
+    assert found.maps.info['completeness_error'] < 0.1
+
+
 def test_proposals_are_exchanged_for_the_boxes_that_they_equal():
     boxes = torch.randn(1, 40, 7, requires_grad=True)
     rois = torch.zeros(1, 5, 7)
@@ -133,7 +172,7 @@ def test_proposals_that_come_with_a_graph_lose_it_unless_it_is_wanted(model):
     """A center head as the first stage leaves the proposals a graph in a second pass."""
     rois = torch.randn(1, 4, 7, requires_grad=True) * 1
     for through in (False, True):
-        with proposals_of(model, through):
+        with Proposals(model, through).deciding():
             batch = model.roi_head.proposal_layer({'rois': rois}, nms_config=None)
         assert batch['rois'].requires_grad is through
     assert 'proposal_layer' not in vars(model.roi_head)

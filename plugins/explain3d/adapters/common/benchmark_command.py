@@ -21,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('checkpoint', nargs='?', help="default: the configuration's load_from")
     parser.add_argument('--methods', nargs='+', help='names, or "Name(option=value, ...)"')
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument(
+        '--device',
+        help="where the detector runs; default: the configuration's, or GPUs where there are, "
+        'one for each worker in turn',
+    )
     parser.add_argument('--batch-size', type=positive, default=4, help='clouds at a time')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[],
@@ -48,10 +52,15 @@ def parsed(
 def host_of(config: str) -> Any:
     """Returns the module of the host to which a configuration belongs, YAML being OpenPCDet's.
 
-    It has ``opened``, ``run_share``, ``benchmark_settings`` and ``options_of``.
+    It has ``opened``, ``run_share``, ``benchmark_settings``, ``clouds`` and ``options_of``.
     """
-    host = 'pcdet' if config.endswith(('.yaml', '.yml')) else 'mmdet3d'
+    host = 'pcdet' if is_yaml(config) else 'mmdet3d'
     return importlib.import_module(f'explain3d.adapters.{host}.benchmark')
+
+
+def is_yaml(config: str) -> bool:
+    """Whether a configuration is a YAML file, as OpenPCDet has them."""
+    return str(config).endswith(('.yaml', '.yml'))
 
 
 def positive(text: str) -> int:

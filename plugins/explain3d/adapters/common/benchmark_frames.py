@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...core.errors import InputError
 from ...core.results_settings import fingerprint
+from ...core.selection import with_thresholds
 from ...core.session import overridden
 from ...core.structures import Detections, Explanation, Trace
 from ...metrics.protocol import Protocol
@@ -29,7 +30,9 @@ from .benchmark_sanity import add_randomisation, add_stability
 from .benchmark_start import Start, start
 from .black_box import DetectorBlackBox
 from .costs import MEANING, explained, timed
+from .data_facts import DataFacts
 from .frame_explainer import FrameExplainer, on_cpu, selection_of
+from .frame_names import numbered
 from .frames import Frame
 
 _LOG = logging.getLogger('explain3d')
@@ -50,7 +53,8 @@ class FrameBenchmark(ABC):
     Raises:
         UnknownNameError: If a method, target, layer or an argument is unknown.
         NotApplicableError: If the detector cannot be asked about perturbed frames.
-        InputError: If there is no checkpoint, or a value is out of its range.
+        InputError: If there is no checkpoint, a value is out of its range, or no frame of the
+            data set has an annotated object.
     """
 
     def __init__(self, plan: BenchmarkPlan, folder: str | os.PathLike) -> None:
@@ -60,7 +64,10 @@ class FrameBenchmark(ABC):
         # Jittered frames are searched for the same detections by their overlap with those.
         self._all = selection_of(dict(plan.select))
         only = dict(matched=protocol.iou_thr, iou=protocol.iou)
-        select = {**only, **plan.select}
+        select = {**only, **with_thresholds(plan.select, protocol.as_dict())}
+        self.facts = self._facts()
+        self.facts.require_annotation('A benchmark')
+        self._index = 0
         self.explainers = {
             name: self._explainer(dict(method), select) for name, method in plan.methods.items()
         }
@@ -76,6 +83,8 @@ class FrameBenchmark(ABC):
         )
         common = dict(
             data=self._data(),
+            annotation=self._annotation(),
+            classes=list(self.facts.classes),
             metrics=sorted(plan.metrics),
             protocol=self.evaluator.protocol.as_dict(),
             costs=MEANING,
@@ -93,12 +102,20 @@ class FrameBenchmark(ABC):
         """Returns what decides the frames, as plain data."""
 
     @abstractmethod
+    def _facts(self) -> DataFacts:
+        """Returns what the data set says of its frames."""
+
+    @abstractmethod
+    def _annotation(self) -> str | None:
+        """Returns a digest of the data set's annotation, None where it is not known."""
+
+    @abstractmethod
     def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
         """Returns what explains frames with a method."""
 
     @abstractmethod
-    def _black_box(self) -> DetectorBlackBox:
-        """Returns the detector as a black box."""
+    def _black_box(self) -> DetectorBlackBox | None:
+        """Returns the detector as a black box; None if it can be none, and no metric needs one."""
 
     @abstractmethod
     def _parts(self) -> list[tuple[str, nn.Module]]:
@@ -148,7 +165,7 @@ class FrameBenchmark(ABC):
         Raises:
             ResultFileError: If records cannot be written.
         """
-        wanted, failed = self.store.missing(index), {}
+        wanted, failed, self._index = self.store.missing(index), {}, index
         try:
             records = self._measure(self._batch(index), wanted, failed)
         except Exception as error:  # noqa: BLE001 - of one frame among many
@@ -166,6 +183,7 @@ class FrameBenchmark(ABC):
 
         A method that fails is left out, and its error logged. Nothing is written.
         """
+        self._index = index
         return self._explain(self._batch(index), list(self.explainers), {})[0]
 
     def _measure(
@@ -208,7 +226,8 @@ class FrameBenchmark(ABC):
                 trace, spent = timed(
                     lambda n=name, p=plan: self._trace(
                         self.explainers[n], begun.of(n), begun.output, p.detections
-                    )
+                    ),
+                    begun.frame.points.device,
                 )
                 if trace.black_box is not None:
                     trace.black_box.batch_size = self.plan.batch_size
@@ -224,9 +243,24 @@ class FrameBenchmark(ABC):
     def _start(self, batch: Any, names: Sequence[str]) -> Start:
         """Runs the host's own pass with notes for the methods ``names``."""
         frame = self._frame(batch)
+        frame = replace(frame, frame_id=self._name(self._index, frame))
         frame.check()
         explainers = {name: self.explainers[name] for name in names}
         return start(frame, explainers, partial(self._infer, batch))
+
+    def frame_name(self, index: int) -> str:
+        """Returns the name of a frame, which is loaded where the data set does not tell it."""
+        known = None if self.facts.names is None else self.facts.names[index]
+        return self._name(index, None if known else self._frame(self._batch(index)))
+
+    def _name(self, index: int, frame: Frame | None) -> str:
+        """Returns a frame's name in the whole data set: its records are told apart by it."""
+        known = None if self.facts.names is None else self.facts.names[index]
+        if known in self.facts.repeated:
+            return f'{known}+{index:06d}'
+        if known is None and frame.frame_id.startswith('frame_'):
+            return numbered(index)
+        return known or frame.frame_id
 
     def _learnt(
         self, begun: Start, plans: Mapping[str, Explanation], failed: dict[str, Exception]

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...core.errors import InputError
+from ...core.errors import ResultFileError
+from ...core.results_archive import refuse_folder
 from ...core.results_atomic import atomic_write, remove_stale
 from ...metrics.saliency import ObjectRecord
 from ...metrics.saliency_table import load_records, save_records
@@ -50,13 +51,18 @@ class RecordStore:
         return self.folder / f'{self.stamps[method][:16]}_{index:06d}.json'
 
     def load(self, method: str, index: int) -> list[ObjectRecord] | None:
-        """Returns the records, or None if they are not there; a damaged file is removed."""
+        """Returns the records, or None if they are not there; a damaged file is removed.
+
+        Raises:
+            ResultFileError: If a folder has the file's name.
+        """
         path = self.path(method, index)
         try:
             return [replace(record, method=method) for record in load_records(path)]
         except FileNotFoundError:
             return None
-        except InputError as error:
+        except ResultFileError as error:
+            refuse_folder(path, 'file of records')
             _LOG.warning('%s It is measured again.', error)
             path.unlink(missing_ok=True)
             return None

@@ -6,9 +6,12 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
+from ...core.devices import device_of_process, use_device
 from ...metrics.saliency import ObjectRecord
+from .benchmark_plan import BenchmarkPlan
 
 _LOG = logging.getLogger('explain3d')
 
@@ -24,6 +27,18 @@ def log_to_stderr() -> None:
     """Shows what a process reports beside its lines: progress within a frame, failures."""
     logging.basicConfig(format='%(message)s')
     _LOG.setLevel(logging.INFO)
+
+
+def on_own_device(plan: BenchmarkPlan, number: int) -> BenchmarkPlan:
+    """Returns the plan of one of several processes, and makes its device the current one.
+
+    Args:
+        plan: Of all processes.
+        number: Of this process.
+    """
+    device = device_of_process(plan.device, number)
+    use_device(device)
+    return replace(plan, device=device)
 
 
 def run_frames(benchmark: Benchmark, indices: Sequence[int], rank: int = 0) -> None:

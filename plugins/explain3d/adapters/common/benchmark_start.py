@@ -49,6 +49,6 @@ def start(
             name: stack.enter_context(explainer.recording())
             for name, explainer in explainers.items()
         }
-        output, seconds = timed(infer)
+        output, seconds = timed(infer, frame.points.device)
     notes = {name: None if r is None else r.frame(0, 1) for name, r in recordings.items()}
     return Start(frame, output, seconds, notes)

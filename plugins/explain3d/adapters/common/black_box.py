@@ -14,9 +14,11 @@ from ...core.black_box import BlackBox, Region
 from ...core.reach import ReachProbe, grid_of
 from ...core.session import frozen_evaluation
 from ...core.structures import Detections
+from .candidate_places import CandidateIndex, CandidatePlaces
 from .candidates import Candidates
 from .nested import frame_of, leaves, mapped
 from .transposed import spread_transposed
+from .unchanged import Unchanged, weights_of
 from .window_passes import WindowPasses
 from .windows import View, Window
 
@@ -57,8 +59,9 @@ class DetectorBlackBox(BlackBox):
         self._passes = WindowPasses(model, encoder)
         self._probed = False
         self._base_answer: Candidates | None = None
-        self._places: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        self._within: dict[Region, Tensor] = {}
+        #: The frame and the weights that the answer, the memory and the map are of.
+        self._seen = Unchanged(())
+        self._index = CandidateIndex()
         self._canvases: list[Tensor] = []
 
     @abstractmethod
@@ -101,7 +104,7 @@ class DetectorBlackBox(BlackBox):
                 self._remember(base)
                 window = self._window(regions, anywhere)
             return [
-                [self._in_region(answer, region, score_thr) for region in regions]
+                self._in_regions(answer, regions, score_thr)
                 for answer in self._answers(clouds, window)
             ]
 
@@ -111,7 +114,7 @@ class DetectorBlackBox(BlackBox):
 
     def cost(self, regions: Sequence[Region], base: Tensor, anywhere: bool = False) -> float:
         """As in ``BlackBox``."""
-        window = self._window(regions, anywhere) if self._passes.base is base else None
+        window = self._window(regions, anywhere) if self._remembers(base) else None
         return 1.0 if window is None else self._cost(window)
 
     def _cost(self, window: Window) -> float:
@@ -130,7 +133,7 @@ class DetectorBlackBox(BlackBox):
         size = self.batch_size * (_VERSIONS if versions else 1)
         for start in range(0, len(clouds), size):
             part = clouds[start : start + size]
-            if len(part) == 1 and part[0] is self._passes.base:
+            if len(part) == 1 and self._remembers(part[0]):
                 yield self._base_answer
             elif window is None or (window.changed is None and not all(map(len, part))):
                 yield from self._whole(part)  # In which an empty cloud has no candidates.
@@ -182,11 +185,19 @@ class DetectorBlackBox(BlackBox):
 
         return mapped(raw, put)
 
+    def _remembers(self, base: Tensor) -> bool:
+        """Whether what is known is of this frame, and of the weights that the model has now."""
+        return self._passes.base is base and self._seen.holds_for(self._sources(base))
+
+    def _sources(self, base: Tensor) -> list[Tensor]:
+        return [base, *weights_of(self.model)]
+
     def _remember(self, base: Tensor) -> None:
-        """Runs the unperturbed frame, unless it is the one that was run last."""
-        if self._passes.base is base:
+        """Runs the unperturbed frame, unless it is known."""
+        if self._remembers(base):
             return
-        self._within = {}
+        self._passes.base = None  # Until the pass has come to its end.
+        self._index.forget_regions()
         caught: list[Any] = []
         handle = self.encoder.register_forward_hook(lambda _m, _i, output: caught.append(output))
         probe = ReachProbe()
@@ -206,7 +217,7 @@ class DetectorBlackBox(BlackBox):
             self._passes.view = self._view_of(probe, caught[0], raw)
             self._canvases = [torch.zeros_like(t) for t in leaves(raw)] if self._passes.view else []
             self._probed = True
-        self._passes.base = base
+        self._passes.base, self._seen = base, Unchanged(self._sources(base))
         self._passes.base_map = caught[0] if self._passes.view is not None else None
 
     def _view_of(self, probe: ReachProbe, bev: Any, raw: Any) -> View | None:
@@ -235,7 +246,9 @@ class DetectorBlackBox(BlackBox):
     def _window(self, regions: Sequence[Region], anywhere: bool) -> Window | None:
         if not self.windows or self._passes.view is None:
             return None
-        cells = torch.cat([self._cells_in(self._base_answer, region) for region in regions])
+        places = self._index.of(self._base_answer)
+        index = [places.index(self._base_answer, region) for region in regions]
+        cells = self._base_answer.cells(torch.cat(index))
         if len(cells) == 0:
             return None
         low, high = cells.amin(0).tolist(), (cells.amax(0) + 1).tolist()
@@ -245,29 +258,18 @@ class DetectorBlackBox(BlackBox):
         window = view.window_around(regions, *spans)
         return window if self._cost(window) < 1 else None
 
-    def _index(self, answer: Candidates, label: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns a label's candidates, their places and their cells; they are always the same."""
-        if label not in self._places:
-            index = answer.of_label(label)
-            self._places[label] = (index, answer.places(index), answer.cells(index))
-        return self._places[label]
-
-    def _inside(self, answer: Candidates, region: Region) -> Tensor:
-        """Returns which of a label's candidates lie in a region; they are always the same."""
-        if region not in self._within:
-            places = self._index(answer, region.label)[1]
-            center = places.new_tensor([region.x, region.y])
-            near = (places - center).norm(dim=1) < region.radius
-            self._within[region] = near.nonzero().flatten()
-        return self._within[region]
-
-    def _cells_in(self, answer: Candidates, region: Region) -> Tensor:
-        return self._index(answer, region.label)[2][self._inside(answer, region)]
-
-    def _in_region(self, answer: Candidates | None, region: Region, score_thr: float) -> Detections:
+    def _in_regions(
+        self, answer: Candidates | None, regions: Sequence[Region], score_thr: float
+    ) -> list[Detections]:
         if answer is None:
-            return self._nothing()
-        index = self._index(answer, region.label)[0][self._inside(answer, region)]
+            return [self._nothing() for _ in regions]
+        places = self._index.of(answer)
+        return [self._in_region(answer, places, region, score_thr) for region in regions]
+
+    def _in_region(
+        self, answer: Candidates, places: CandidatePlaces, region: Region, score_thr: float
+    ) -> Detections:
+        index = places.index(answer, region)
         scores = answer.scores(index, torch.full_like(index, region.label))
         return self._found(answer, index[scores > score_thr], region.label)
 

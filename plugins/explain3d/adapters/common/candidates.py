@@ -31,6 +31,12 @@ class Candidates(ABC):
 
     #: The head's method that gets the raw outputs.
     intercepts: ClassVar[str] = 'predict_by_feat'
+    #: Whether the candidates are the same for every frame, anchors or cells of a dense map: then
+    #: ``of_label``, ``places`` and ``cells`` depend on nothing else.
+    dense: ClassVar[bool] = False
+    #: What chooses the candidates by the whole frame, so that they are no function of what is
+    #: around them; None: nothing.
+    chosen_by: ClassVar[str | None] = None
     #: Whether what the head reports as the score is the logit.
     reports_logits: ClassVar[bool] = False
 
@@ -62,6 +68,16 @@ class Candidates(ABC):
             f'{type(self).__name__} has no anchors or cells on one map: expected a one-stage head '
             'with one level (SECOND, PointPillars, CenterPoint).'
         )
+
+    def choice(self) -> Tensor | None:
+        """Returns what tells of which things (proposals, queries, voxels) the candidates are.
+
+        Two passes whose choices are equal have the same candidates in the same order.
+
+        Returns:
+            None where no pass can choose others, as for anchors and cells.
+        """
+        return None
 
     def scores(self, index: Tensor, label: Tensor) -> Tensor:
         """Returns the (n,) score in [0, 1] of candidates ``index`` for the (n,) ``label``."""
@@ -107,7 +123,9 @@ def identify(candidates: Candidates, detections: Detections, frame_id: str) -> T
         for part in rows.split(_CHUNK):
             if len(pool) == 0:
                 _refuse(detections, part[0], frame_id, float('inf'))
-            deviation, best = torch.cdist(wanted[part], keys, p=float('inf')).min(1)
+            # A candidate that is not finite is no detection's.
+            distance = torch.cdist(wanted[part], keys, p=float('inf')).nan_to_num(nan=torch.inf)
+            deviation, best = distance.min(1)
             worst = int(deviation.argmax())
             if not deviation[worst] <= TOLERANCE:
                 _refuse(detections, part[worst], frame_id, float(deviation[worst]))

@@ -90,25 +90,33 @@ def explained(
     """
     counter = PassCounter(trace)
     with torch.enable_grad():
-        maps, spent = timed(lambda: explainer.explainer.explain(counter.trace, explainer.targets))
+        maps, spent = timed(
+            lambda: explainer.explainer.explain(counter.trace, explainer.targets),
+            trace.points.device,
+        )
     count = len(trace.detections)
     # A method that went on in the middle has no time of its own.
     seconds = math.nan if maps.info.get('resumed') else (started + spent) / count
     return maps, {'seconds': seconds, 'passes': counter.close(maps) / count}
 
 
-def timed(step: Callable[[], T]) -> tuple[T, float]:
+def timed(step: Callable[[], T], device: torch.device | str) -> tuple[T, float]:
     """Returns what ``step`` returns, and the seconds that it took.
 
-    Without CUDA these are the process's own, over all its threads: others on the machine do not
-    count. With CUDA they are those of the clock, until the device is done.
+    On a CPU these are the process's own, over all its threads: others on the machine do not count.
+    On a GPU they are those of the clock, until that GPU is done.
+
+    Args:
+        step: What to measure.
+        device: Where it computes.
     """
-    if not torch.cuda.is_available():
+    device = torch.device(device)
+    if device.type != 'cuda':
         started = time.process_time()
         value = step()
         return value, time.process_time() - started
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
     started = time.perf_counter()
     value = step()
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
     return value, time.perf_counter() - started

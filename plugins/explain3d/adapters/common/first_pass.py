@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.capture import Leaf, is_sparse, layer_tensor
+from ...core.capture import Leaf, cell_order, is_sparse, layer_tensor
 from ...core.session import overridden
 from .layers import LayerInfo
 from .nested import frame_of, leaves, mapped
@@ -203,8 +203,8 @@ class _Output:
         if self.size > 1:
             rows = indices[:, 0] == index
             features, indices = features[rows], indices[rows]
-        # Copies: modules may write into coordinates.
-        indices, tensor = indices.clone(), features.detach().requires_grad_()
+        order = cell_order(indices)  # Copies, too: modules may write into coordinates.
+        indices, tensor = indices[order], features[order].detach().requires_grad_()
         indices[:, 0] = 0
         output = self.sparse(tensor.detach(), indices, self.shape, 1)
         return Leaf(tensor, output, indices, tuple(self.shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,15 +12,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import require_dict, suggestion
 from ...core.errors import UnknownNameError
+from ...core.precision import full_precision_kernels, kernel_settings
 from ...core.selection import Selection
 from ...core.structures import Detections, Explanation, Maps, Trace
-from ...core.targets import TargetSpec, parse_targets
+from ...core.targets import Target, TargetSpec, parse_targets
 from ...core.transfer import to_cpu
 from ...methods import EXPLAINERS, Explainer
+from .data_facts import UNKNOWN, DataFacts
 from .first_pass import FirstPass, Recordings, recordings
 from .frames import Frame
 from .shared_gradients import sharing
+from .weights import weights_digest
 
 
 class FrameExplainer(ABC):
@@ -35,15 +38,19 @@ class FrameExplainer(ABC):
         targets: What of a detection to explain, see ``core.targets.parse_targets``.
         select: Arguments of ``core.selection.Selection``, or one.
         class_names: Names of the classes.
+        facts: What the data set says of its frames. Without one annotated object in it, the
+            annotation of its frames is not known, rather than empty.
 
     Attributes:
         tracers: Made by the subclass, one for each of the explainer's layers.
         tracer: The first of them; its ``layer`` is a ``LayerInfo``.
 
     Raises:
-        UnknownNameError: If the method, a target, the layer or an argument of the selection is
-            unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If the method, a target, the layer, an argument of the selection or a
+            class in it is unknown.
         NotApplicableError: If the detector cannot be explained.
+        InputError: If the selection needs annotations, and the data set has none.
     """
 
     #: Packages whose versions a result names, beside those that every result depends on.
@@ -56,12 +63,17 @@ class FrameExplainer(ABC):
         targets: TargetSpec | Sequence[TargetSpec] = 'all',
         select: Selection | Mapping[str, Any] | None = None,
         class_names: Sequence[str] = (),
+        facts: DataFacts = UNKNOWN,
     ) -> None:
-        self.model = model
-        self.explainer: Explainer = EXPLAINERS.build(explainer)
-        self.targets = parse_targets(targets)
-        self.selection = selection_of(select)
+        self.model, self.facts = model, facts
+        self.explainer, self.targets, self.selection = checked_explaining(
+            explainer, targets, select
+        )
+        if self.selection.matched is not None:
+            facts.require_annotation(f'select with matched={self.selection.matched!r}')
         self.class_names = tuple(class_names)
+        if self.class_names:
+            self.selection.check_classes(self.class_names)
         self.tracers = [self._make_tracer(layer) for layer in self.explainer.layers]
         self.tracer = self.tracers[0]
         self.versions = package_versions(self.packages)
@@ -70,6 +82,11 @@ class FrameExplainer(ABC):
     @abstractmethod
     def _make_tracer(self, layer: str) -> Any:
         """Returns what traces frames at that layer."""
+
+    @property
+    @abstractmethod
+    def point_range(self) -> tuple[float, ...]:
+        """Where the detector looks: lower x, y, z and upper x, y, z, metres."""
 
     def recording(self) -> AbstractContextManager[Recordings | None]:
         """Around the host's own pass: takes notes of it, if they spare its frames a second one."""
@@ -83,7 +100,8 @@ class FrameExplainer(ABC):
             at: Makes the trace of a tracer, given what there is of the frame for it.
         """
         notes = frame.first or [None] * len(self.tracers)
-        first, *further = (at(t, note) for t, note in zip(self.tracers, notes, strict=True))
+        with full_precision_kernels():
+            first, *further = (at(t, note) for t, note in zip(self.tracers, notes, strict=True))
         return replace(first, further=tuple(sharing(first, further)))
 
     @abstractmethod
@@ -99,12 +117,15 @@ class FrameExplainer(ABC):
     def settings(self) -> dict[str, Any]:
         """What decides an explanation, as plain data; a digest stands for the model's weights."""
         if self._settings is None:
+            with full_precision_kernels():
+                kernels = kernel_settings()
             self._settings = {
                 'explainer': self.explainer.settings(),
                 'layer': ', '.join(tracer.layer.name for tracer in self.tracers),
                 'targets': [asdict(target) for target in self.targets],
                 'select': asdict(self.selection),
                 'model': weights_digest(self.model),
+                'kernels': kernels,
             }
         return self._settings
 
@@ -120,6 +141,8 @@ class FrameExplainer(ABC):
         self, frame: Frame, predictions: Detections, truth: Detections | None
     ) -> Explanation:
         """Returns an explanation without maps of the predictions that are to be explained."""
+        if self.facts.annotated is False:
+            truth = None
         truth = truth if truth is None else truth.to(predictions.boxes.device)
         index = self.selection.select(predictions, truth)
         return self._without_maps(frame, predictions[index], truth, index)
@@ -189,17 +212,38 @@ def on_cpu(explanation: Explanation) -> Explanation:
         )
 
 
+def checked_explaining(
+    explainer: str | dict | Explainer,
+    targets: TargetSpec | Sequence[TargetSpec],
+    select: Selection | Mapping[str, Any] | None,
+) -> tuple[Explainer, tuple[Target, ...], Selection]:
+    """Returns method, targets and selection; what can be wrong without a model is found.
+
+    Args:
+        explainer: As in ``FrameExplainer``.
+        targets: As in ``FrameExplainer``.
+        select: As in ``FrameExplainer``.
+
+    Raises:
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If the method, a target or an argument of the selection is unknown.
+    """
+    return EXPLAINERS.build(explainer), parse_targets(targets), selection_of(select)
+
+
 def selection_of(select: Selection | Mapping[str, Any] | None) -> Selection:
     """Returns a selection from its arguments; an unknown one is refused with a list of all."""
     if isinstance(select, Selection):
         return select
+    select = require_dict('select', select, 'dict(score_thr=0.3, top_n=20)')
     known = [f.name for f in fields(Selection)]
-    for key in select or {}:
+    for key in select:
         if key not in known:
             raise UnknownNameError(
                 f'Unknown argument {key!r} of the selection: expected some of {known}.'
+                f'{suggestion(key, known)}'
             )
-    return Selection(**(select or {}))
+    return Selection(**select)
 
 
 def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
@@ -215,13 +259,3 @@ def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Returns a digest of the weights, to tell results of different checkpoints apart."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        if isinstance(value, Tensor):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

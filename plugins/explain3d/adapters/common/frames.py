@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +25,7 @@ class Frame:
         inputs: The detector's inputs as a batch of one.
         source: Its point file, where known.
         first: The frame in the host's own pass, for each layer, where that is enough to explain it.
+        repeat: Whether a sampler added it to give every process equally many frames.
     """
 
     frame_id: str
@@ -28,6 +33,12 @@ class Frame:
     inputs: dict
     source: str | None = None
     first: tuple[FirstPass, ...] | None = None
+    repeat: bool = False
+
+    @property
+    def unsourced(self) -> bool:
+        """Whether nothing but its points tells the frame from another one of its name."""
+        return self.source is None and not self.repeat
 
     def check(self) -> None:
         """Refuses points that cannot be explained, and on which the host may crash.
@@ -55,3 +66,19 @@ def check_points(points: Tensor, frame_id: str) -> None:
             f'Frame {frame_id!r} has {int((~finite).sum())} points that are not finite: expected '
             'none. Remove them in the pipeline, for example with PointsRangeFilter.'
         )
+
+
+def digest_of(arrays: Mapping[str, Any]) -> str:
+    """Returns a digest of named arrays, tensors and lists of numbers, whatever their order.
+
+    Args:
+        arrays: By name; on any device.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(arrays.items()):
+        if isinstance(value, Tensor):
+            value = value.detach().cpu().numpy()
+        array = np.ascontiguousarray(value)
+        digest.update(f'{name} {array.shape} {array.dtype}'.encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...core.checks import suggestion
 from ...core.errors import UnknownNameError
 from ...core.structures import VoxelGeometry
 
@@ -54,8 +54,7 @@ def find_layer(table: Sequence[LayerInfo], name: str) -> LayerInfo:
             return layer
     aliases = [a for layer in table for a in layer.aliases]
     names = [layer.name for layer in table if not layer.is_leaf]
-    close = difflib.get_close_matches(name, aliases + [layer.name for layer in table], n=1)
-    hint = f' Did you mean {close[0]!r}?' if close else ''
+    hint = suggestion(name, aliases + [layer.name for layer in table])
     raise UnknownNameError(
         f'Unknown layer {name!r}: this detector has the aliases {aliases} and the module paths '
         f'{names}.{hint}'

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import InputError
+from ...core.errors import ResultFileError
 from ...core.results import file_stem, fingerprint
+from ...core.results_archive import refuse_folder
+from ...core.results_atomic import atomic_write, remove_stale
 from ...core.structures import Explanation
 from ...metrics.protocol import Protocol
 from ...metrics.saliency import METRICS, ObjectRecord, SaliencyEvaluator
 from ...metrics.saliency_report import csv_text, markdown
 from ...metrics.saliency_table import Table, load_records, save_records
+from .data_facts import UNKNOWN
+
+_LOG = logging.getLogger('explain3d')
+
+
+_LOG = logging.getLogger('explain3d')
 
 
 class ExplanationMeasure:
@@ -62,8 +71,8 @@ class ExplanationMeasure:
 class RecordFolder:
     """Keeps the records of each frame in a file, and takes them from there in a later run.
 
-    A file's name says what was measured and how: records of other settings, points, detections,
-    annotations or metrics are not taken for the same.
+    A file's name says what was measured and how: records of other settings, points, maps,
+    detections, annotations, class names or metrics are not taken for the same.
 
     Args:
         measure: What measures.
@@ -75,6 +84,7 @@ class RecordFolder:
         self, measure: ExplanationMeasure, folder: str | os.PathLike, resume: bool = True
     ) -> None:
         self.measure, self.folder, self.resume = measure, Path(folder), resume
+        remove_stale(self.folder)
 
     def path(self, explanation: Explanation) -> Path:
         """Returns the file of an explanation's records."""
@@ -85,8 +95,9 @@ class RecordFolder:
             'protocol': evaluator.protocol.as_dict(),
             'metrics': list(evaluator.metrics),
             'points': explanation.points,
-            'detections': [found.boxes, found.scores, found.labels],
-            'objects': None if truth is None else [truth.boxes, truth.labels],
+            'maps': explanation.maps.saliency,
+            'detections': [found.boxes, found.scores, found.labels, found.class_names],
+            'objects': None if truth is None else [truth.boxes, truth.labels, truth.class_names],
         }
         name = f'{file_stem(explanation.frame_id)}_{fingerprint(content)[:12]}.json'
         return self.folder / name
@@ -96,14 +107,17 @@ class RecordFolder:
 
         Raises:
             InputError: As ``ExplanationMeasure.records``.
+            ResultFileError: If a folder has the file's name, or the file cannot be written.
         """
         if 'error' in explanation.maps.info:
             return []
         path = self.path(explanation)
+        refuse_folder(path, 'file of records')
         if self.resume and path.is_file():
             try:
                 return load_records(path)
-            except InputError:  # Damaged: measured again.
+            except ResultFileError as error:
+                _LOG.warning('%s It is measured again.', error)
                 path.unlink()
         records = self.measure.records(explanation)
         save_records(records, path)
@@ -113,12 +127,30 @@ class RecordFolder:
 def each_once(records: Iterable[ObjectRecord]) -> list[ObjectRecord]:
     """Returns each object once for each method and target, in order of the frames' names.
 
-    Samplers repeat frames to give every process equally many.
+    Samplers repeat frames to give every process equally many. Objects that share a name and are
+    not the same are told to the log: their frames have one name.
     """
     seen: dict[tuple[str, str, str], ObjectRecord] = {}
     for record in records:
-        seen.setdefault((record.name, record.method, record.target), record)
+        first = seen.setdefault((record.name, record.method, record.target), record)
+        if (first.category, first.points) != (record.category, record.points):
+            _LOG.warning(
+                f'Two objects are called {record.name!r}: {first.category} with {first.points} '
+                f'points and {record.category} with {record.points}. Only the first counts. '
+                'Expected a name for each frame.'
+            )
     return sorted(seen.values(), key=lambda record: record.frame)
+
+
+def nothing_to_measure(objects: int) -> str:
+    """Returns why there are no records, and the remedy.
+
+    Args:
+        objects: Number of annotated objects in the frames.
+    """
+    if objects:
+        return 'No detection matched an object: there is nothing to measure.'
+    return f'There is nothing to measure in {UNKNOWN.no_annotation()}'
 
 
 def scalars_of(table: Table) -> dict[str, float]:
@@ -133,9 +165,14 @@ def scalars_of(table: Table) -> dict[str, float]:
 
 
 def write_tables(table: Table, records: Sequence[ObjectRecord], folder: str | os.PathLike) -> str:
-    """Writes ``records.json``, ``table.md`` and ``table.csv``; returns the Markdown."""
+    """Writes ``records.json``, ``table.md`` and ``table.csv``; returns the Markdown.
+
+    Raises:
+        ResultFileError: If a file cannot be written.
+    """
     folder, text = Path(folder), markdown(table)
     save_records(records, folder / 'records.json')
-    (folder / 'table.md').write_text(text + '\n')
-    (folder / 'table.csv').write_text(csv_text(table))
+    for name, content in {'table.md': text + '\n', 'table.csv': csv_text(table)}.items():
+        with atomic_write(folder / name, f'the table {name}') as file:
+            file.write(content.encode())
     return text

@@ -43,6 +43,7 @@ class Replays:
         self.index: Tensor | None = None
         self.cells: Tensor | None = None
         self._rows: Tensor | None = None
+        self._choice: Tensor | None = None
 
     def first(self) -> tuple[Leaf, dict[str, Tensor]]:
         """Runs the frame as it is.
@@ -73,14 +74,15 @@ class Replays:
         """Runs it with the features ``value``; what ``Trace.replay`` is.
 
         Raises:
-            NotApplicableError: If the layer's voxels come in another order than in the first pass.
+            NotApplicableError: If the layer has other voxels than in the first pass, or the head's
+                candidates are of other proposals, queries or voxels than there.
         """
         leaf, attributes = self._run(self._read, value)
         if leaf.indices is not None and not torch.equal(leaf.indices, self._rows):
             raise NotApplicableError(
-                f'Frame {self._frame_id!r}: the voxels of the layer came in another order than in '
-                'the first pass: expected the same, to which features belong row by row. Does '
-                'the sparse convolution choose their order by chance?'
+                f'Frame {self._frame_id!r}: the voxels of the layer are others than in the first '
+                'pass, or in another order: expected the same, to which features belong row by '
+                'row. Does the detector draw random numbers?'
             )
         return leaf.tensor, attributes
 
@@ -89,10 +91,24 @@ class Replays:
         return self._host(read, value)
 
     def _read(self, candidates: Candidates) -> dict[str, Tensor]:
+        choice = candidates.choice()
         if self.index is None:
             self.index = identify(candidates, self.detections, self._frame_id)
-            self.cells = _cells(candidates, self.index)
+            self.cells, self._choice = _cells(candidates, self.index), choice
+        elif not _same(choice, self._choice):
+            raise NotApplicableError(
+                f'Frame {self._frame_id!r}: with other features or weights other candidates are '
+                f'chosen ({candidates.chosen_by or "the voxels of the head are others"}), so that '
+                'a detection has no counterpart in such a pass: expected the same candidates. Use '
+                'a method of one pass (FFAM, ODAM, GradientTimesInput), or a one-stage detector.'
+            )
         return attributes_of(candidates, self.index, self.detections.labels)
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return torch.equal(a, b)
 
 
 def _cells(candidates: Candidates, index: Tensor) -> Tensor | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ...core.capture import Leaf
+from ...core.capture import Leaf, cell_order
 from ...core.errors import NotApplicableError
 from ...core.structures import LayerFeatures
 from .layers import BEV, PILLARS, SPARSE, LayerInfo
@@ -17,6 +17,8 @@ def layer_rows(
     layer: LayerInfo, leaf: Leaf, voxel_coords: Tensor | None
 ) -> tuple[LayerFeatures, Callable[[Tensor], Tensor]]:
     """Returns the layer's features as rows, and how to bring a gradient into that form.
+
+    Rows stand in the order of their cells, z, y, x.
 
     Args:
         layer: The layer.
@@ -30,8 +32,11 @@ def layer_rows(
     if layer.kind == SPARSE:
         coords, shape = _in_three(leaf.indices[:, 1:]), _flat_in_three(leaf.spatial_shape)
     elif layer.kind == PILLARS:
-        coords = voxel_coords if leaf.indices is None else leaf.indices
-        coords, shape = _in_three(coords[:, 1:]), layer.spatial_shape
+        coords, shape = leaf.indices, layer.spatial_shape
+        if coords is None:
+            order = cell_order(voxel_coords)
+            coords, to_rows = voxel_coords[order], lambda value: value[order]
+        coords = _in_three(coords[:, 1:])
     else:
         coords, shape = _grid_coords(leaf.tensor), (1, *leaf.tensor.shape[2:])
     if tuple(shape) != layer.spatial_shape:

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from ...core.checks import require_choice
 from ...core.errors import NotApplicableError
+from .outputs import ON_ERROR
 from .recorder import Recorder
 
 
@@ -40,8 +42,7 @@ class ModelAttachment:
         on_error: str = 'raise',
         once: bool = True,
     ) -> None:
-        if on_error not in ('raise', 'skip'):
-            raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'.")
+        require_choice('on_error', on_error, ON_ERROR)
         self.model, self.on_error, self.once = model, on_error, once
         self.worker: Any = None
         self.recorder: Recorder | None = None

@@ -11,13 +11,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...core.checks import (
+    require_choice,
+    require_dict,
+    require_names,
+    require_number,
+    require_text,
+)
 from ...core.errors import InputError, UnknownNameError
 from ...core.matching import match
 from ...core.structures import Detections
 from ...lmd import Decomposition, Rules, Seed
+from ...lmd.decomposition import MODES
 from ...lmd.detections import Effect, SensorShares
 from ...lmd.nested import tensors
-from .frame_explainer import package_versions, weights_digest
+from ...lmd.seeds import declared_seeds
+from .frame_explainer import package_versions
+from .weights import weights_digest
 
 
 class ShareReader(ABC):
@@ -38,6 +48,7 @@ class ShareReader(ABC):
 
     Raises:
         UnknownNameError: If a module, rule, mode or modality is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
     """
 
     def __init__(
@@ -52,6 +63,9 @@ class ShareReader(ABC):
         class_names: Iterable[str],
         packages: Sequence[str],
     ) -> None:
+        check_share_settings(
+            mode=mode, blank=blank, score_thr=score_thr, overlap=overlap, class_names=class_names
+        )
         self.model, self.seeds, self.rules, self.mode = model, seeds, rules, mode
         self.modalities = self.run().modalities  # What does not fit is found now.
         self.blank = self.modalities if blank is None else tuple(blank)
@@ -74,7 +88,10 @@ class ShareReader(ABC):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What decides a result, as plain data; a digest stands for the weights."""
+        """What decides a result, as plain data; a digest stands for the weights.
+
+        Names of classes decide nothing: a result has them beside its detections.
+        """
         return {
             'method': 'LMD of detections',
             'seeds': [asdict(seed) for seed in self.seeds],
@@ -84,7 +101,6 @@ class ShareReader(ABC):
             **self._own_settings(),
             'score_thr': self.score_thr,
             'overlap': self.overlap,
-            'class_names': list(self.class_names),
             'model': weights_digest(self.model),
         }
 
@@ -102,6 +118,41 @@ class ShareReader(ABC):
         """Adds to each frame's result what became of its detections without a sensor."""
         for result, effect in zip(results, effects, strict=True):
             result.effects[name] = effect
+
+
+def check_share_settings(
+    mode: str = 'production',
+    blank: Sequence[str] | None = None,
+    score_thr: float = 0.2,
+    overlap: float = 0.1,
+    class_names: Iterable[str] | None = None,
+    frame_id: str | None = None,
+    **others: Any,
+) -> None:
+    """Refuses settings of sensor shares that are wrong whatever the model.
+
+    Args:
+        mode: As in ``ShareReader``.
+        blank: As in ``ShareReader``.
+        score_thr: As in ``ShareReader``.
+        overlap: As in ``ShareReader``.
+        class_names: As in ``ShareReader``; None: those of the model or its data set.
+        frame_id: Entry of the meta information that names a frame.
+        others: Settings ``seeds``, ``rules`` and ``sensors``.
+
+    Raises:
+        UnknownNameError: If a word or a key is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
+    """
+    require_choice('mode', mode, MODES)
+    require_names('blank', blank, 'camera')
+    require_number('score_thr', score_thr)
+    require_number('overlap', overlap, least=0, below=1)
+    require_names('class_names', class_names, 'car')
+    require_text('frame_id', frame_id, 'token')
+    Rules.from_config(others.get('rules'))
+    declared_seeds(others.get('seeds'))
+    require_dict('sensors', others.get('sensors'), "dict(lidar=dict(inputs=['points']))")
 
 
 def effect_of(before: Detections, after: Detections, raw: Tensor, overlap: float) -> Effect:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,7 +20,7 @@ from ...core.session import overridden
 def spread_transposed(model: nn.Module) -> Iterator[None]:
     """Makes a model's transposed convolutions of maps, where kernel and stride agree, faster.
 
-    Those on a GPU are left to torch.
+    Maps on another device than a CPU are left to the module's own ``forward``.
     """
     with ExitStack() as stack:
         for module in model.modules():
@@ -40,9 +41,10 @@ def _tiles(module: nn.Module) -> bool:
 def _forward(module: nn.ConvTranspose2d) -> Callable[..., Tensor]:
     stock, factor = module.forward, module.stride[0]
 
-    def forward(value: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if value.is_cuda or output_size is not None:
-            return stock(value, output_size)
+    def forward(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        # Subclasses have other arguments: mmcv's takes the input alone.
+        if value.device.type != 'cpu' or args or kwargs:
+            return stock(value, *args, **kwargs)
         # (C, K, s, s) to (K s s, C, 1, 1): the order in which pixel_shuffle takes channels apart.
         weight = module.weight.flatten(1).T[:, :, None, None]
         bias = None

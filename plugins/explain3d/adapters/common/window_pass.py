@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -89,6 +90,8 @@ class WindowPass:
         self.model, self.module, self.info = model, module, info
         self.box, self.windows, self.layer = box, windows, layer
         self.cells, self._index = replay.cells, replay.index
+        #: The same on the host, which plans by them.
+        self.places: list[list[int]] = replay.cells.tolist()
         self._labels = replay.detections.labels
         self._raw = raw
         # What is below the layer runs on a point for each window, any within the range.
@@ -127,7 +130,7 @@ class WindowPass:
     def _trims(self, batch: Batch) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
         """Yields convolutions of the dense map, and what computes only what matters of them."""
         windows = self.windows
-        cells = self.cells[batch.members].tolist()
+        cells = [self.places[k] for k in batch.members]
         middles = [
             [axis.middle(cell[i]) for cell in cells]
             for i, axis in enumerate((windows.y, windows.x))
@@ -148,19 +151,19 @@ class WindowPass:
 
     def _sparse_cut(self, batch: Batch) -> Cut:
         old, indices = self.layer.output, self.layer.indices
-        places, parts, starts = [], [], [0]
-        for number, ((y0, y1), (x0, x1)) in enumerate(batch.spans):
-            y, x = indices[:, -2], indices[:, -1]
-            place = ((y >= y0) & (y < y1) & (x >= x0) & (x < x1)).nonzero().flatten()
-            part = indices[place].clone()
-            part[:, 0] = number
-            part[:, -2] -= y0
-            part[:, -1] -= x0
-            places.append(place)
-            parts.append(part)
-            starts.append(starts[-1] + len(place))
-        leaf = self.layer.tensor.detach()[torch.cat(places)].requires_grad_()
-        where = torch.cat(parts)
+        # All windows at once: each question for a number of rows waits for the device.
+        ends = torch.tensor(batch.spans, device=indices.device, dtype=indices.dtype)
+        (y0, y1), (x0, x1) = (ends[:, axis].T[..., None] for axis in (0, 1))
+        y, x = indices[:, -2], indices[:, -1]
+        number, place = ((y >= y0) & (y < y1) & (x >= x0) & (x < x1)).nonzero(as_tuple=True)
+        counts = torch.zeros(len(ends), dtype=torch.long, device=indices.device)
+        counts = counts.index_add_(0, number, torch.ones_like(number)).tolist()
+        where = indices[place]
+        where[:, 0] = number.to(where)
+        where[:, -2] -= y0[number, 0]
+        where[:, -1] -= x0[number, 0]
+        leaf = self.layer.tensor.detach()[place].requires_grad_()
+        places, starts = list(place.split(counts)), [0, *accumulate(counts)]
         shape = [*self.layer.spatial_shape[:-2], *(b - a for a, b in batch.spans[0])]
 
         def new() -> Any:
@@ -182,14 +185,17 @@ class WindowPass:
         """
         windows = self.windows
         device = self.cells.device
-        members = torch.tensor(batch.members, device=device)
+        there = [self.places[k] for k in batch.members]
+        local = [(windows.y.local(r), windows.x.local(c)) for r, c in there]
+        plan = [[k, *at] for k, at in zip(batch.members, local, strict=True)]
+        plan = torch.tensor(plan, device=device)
+        members, local = plan[:, 0], plan[:, 1:]
         cells = self.cells[members]
-        local = torch.tensor(
-            [[windows.y.local(r), windows.x.local(c)] for r, c in cells.tolist()], device=device
-        )
         found: list[tuple[Tensor, dict[str, Tensor]]] = []
-        for turn in _turns(cells.tolist()):
-            numbers = torch.tensor(turn, device=device)
+        turns = _turns(there)
+        for turn in turns:
+            every = len(turns) == 1
+            numbers = torch.arange(len(turn), device=device) if every else cells.new_tensor(turn)
             filled = _filled(self._raw, raw, numbers, local[numbers], cells[numbers])
             ones = members[numbers]
             candidates = self.box.candidates_of(filled)

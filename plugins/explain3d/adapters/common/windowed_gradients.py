@@ -130,7 +130,7 @@ class WindowedGradients:
     def _planned(self) -> Iterator[Batch]:
         """Groups the detections by the size of their windows, in batches of bounded size."""
         windows, groups = self._pass.windows, {}
-        for k, (row, column) in enumerate(self._pass.cells.tolist()):
+        for k, (row, column) in enumerate(self._pass.places):
             spans = windows.y.span(row), windows.x.span(column)
             size = tuple(b - a for a, b in spans)
             # Windows at the ends of the map have their detections elsewhere.

@@ -1,13 +1,13 @@
 """The MMDetection3D adapter: a hook, a model factory and a Python API.
 
 Importing this package registers ``explain3d.ExplainerHook`` and ``explain3d.ExplainedModel``, and
-makes spconv's backward pass work on a CPU.
+makes spconv's backward pass work on a CPU and MMEngine's loaders read MMEngine's own checkpoints.
 """
 
 from ..common.layers import LayerInfo
 from ..common.spconv_compat import ensure_cpu_backward
 from .api import explain
-from .checkpoint_compat import allow_engine_checkpoints
+from .checkpoint_compat import guard_checkpoint_loaders
 from .explained_model import ExplainedModel
 from .hook import ExplainerHook
 from .layers import layers
@@ -18,11 +18,11 @@ __all__ = [
     'ExplainerHook',
     'LayerInfo',
     'Tracer',
-    'allow_engine_checkpoints',
     'ensure_cpu_backward',
     'explain',
+    'guard_checkpoint_loaders',
     'layers',
 ]
 
 ensure_cpu_backward()
-allow_engine_checkpoints()
+guard_checkpoint_loaders()

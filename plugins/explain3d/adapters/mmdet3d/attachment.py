@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.model import BaseTTAModel
+from mmengine.structures import InstanceData
 from torch import nn
 
 from ...core.errors import NotApplicableError
@@ -15,7 +18,7 @@ from ...core.structures import Explanation
 from ..common.attachment import ExplainingAttachment
 from ..common.frames import Frame
 from .black_box import MMDet3DBlackBox, black_box_of
-from .detector import unwrap
+from .detector import head_of, unwrap
 
 #: Name of the explanation on a data sample, and in the dict that metrics get.
 FIELD = 'explanation'
@@ -49,7 +52,28 @@ class Attachment(ExplainingAttachment):
         # Tensors made in inference mode could not be part of a graph.
         with torch.inference_mode(False):
             frames = self.worker.frames(inputs, samples)
-        return self._predict_and_explain(frames, lambda: self._host(inputs, samples, **kwargs))
+        return self._predict_and_explain(
+            frames,
+            lambda: self._host(inputs, samples, **kwargs),
+            lambda empty: [
+                self._nothing_found(sample)
+                if without_points
+                else self._host(copy.deepcopy(frame.inputs), [sample], **kwargs)[0]
+                for frame, sample, without_points in zip(frames, samples, empty, strict=True)
+            ],
+        )
+
+    def _nothing_found(self, sample: Any) -> Any:
+        """Returns a frame's data sample with a prediction without detections."""
+        _, head = head_of(self.model)
+        size = max(7, int(getattr(getattr(head, 'bbox_coder', None), 'code_size', 7)))
+        none = next(self.model.parameters()).new_zeros(0, size)
+        boxes = sample.metainfo.get('box_type_3d', LiDARInstance3DBoxes)(none, box_dim=size)
+        sample.pred_instances_3d = InstanceData(
+            bboxes_3d=boxes, scores_3d=none[:, 0], labels_3d=none[:, 0].long()
+        )
+        sample.pred_instances = InstanceData()
+        return sample
 
     def _explain_frame(self, frame: Frame, output: Any, plan: Explanation) -> Explanation:
         return self.worker.explain(self._host, frame, output, plan)
@@ -62,7 +86,16 @@ class Attachment(ExplainingAttachment):
 
     def _picture_of(self, output: Any) -> str | None:
         path = output.metainfo.get('img_path')
-        return path if isinstance(path, str) and os.path.isfile(path) else None
+        if not isinstance(path, str):
+            return None
+        if os.path.isfile(path):
+            return path
+        if self.recorder.pictures is not None:
+            self.recorder.logger.warning(
+                f'The camera picture {path} is not there: the sheet is drawn without it. Fetch the '
+                "file, or look at the data set's data_prefix."
+            )
+        return None
 
 
 def attachable(model: nn.Module) -> nn.Module:

@@ -9,8 +9,10 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from explain3d.adapters.common.data_facts import UNKNOWN
+from explain3d.core.checks import require_flag, require_text
 from explain3d.core.errors import InputError
-from explain3d.metrics.average_files import write_arrays, write_tables
+from explain3d.metrics.average_files import averaged_in, write_arrays, write_tables
 from explain3d.metrics.average_maps import MapCollection
 from explain3d.metrics.average_protocol import AverageProtocol
 from explain3d.metrics.average_report import markdown
@@ -38,7 +40,8 @@ class AverageMapMetric(BaseMetric):
         prefix: As in ``BaseMetric``.
 
     Raises:
-        InputError: If the protocol is out of range.
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If a key of the protocol is unknown.
 
     Examples:
         >>> test_evaluator = dict(type='explain3d.AverageMapMetric', dir='work_dirs/averages')
@@ -55,8 +58,9 @@ class AverageMapMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.protocol = AverageProtocol(**(protocol or {}))
-        self.dir, self.pictures = dir, pictures
+        self.protocol = AverageProtocol.from_dict(protocol)
+        self.dir = require_text('dir', dir, 'work_dirs/average_maps')
+        self.pictures = require_flag('pictures', pictures)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keeps what the frames of a batch contribute; one entry a frame, whatever it has.
@@ -92,6 +96,10 @@ class AverageMapMetric(BaseMetric):
             logger.warning('No frame was explained: there is nothing to average.')
             return {'detections': 0}
         collection = MapCollection(shares, self.protocol)
+        if not collection.objects:
+            logger.warning(
+                f'There is {UNKNOWN.no_annotation()} True and false positives cannot be told apart.'
+            )
         found = figures(collection)
         logger.info(markdown(collection, found))
         if self.dir is not None:
@@ -100,6 +108,10 @@ class AverageMapMetric(BaseMetric):
         return scalars([figure for figure in found if figure.target in ('', *first)])
 
     def _write(self, collection: MapCollection, found: Sequence[Figure]) -> None:
+        if averaged_in(self.dir) not in (None, collection.explained):
+            MMLogger.get_current_instance().warning(
+                f'{self.dir} holds the averages of another run: they are replaced.'
+            )
         write_arrays(collection, self.dir)
         write_tables(collection, self.dir, found)
         if self.pictures:

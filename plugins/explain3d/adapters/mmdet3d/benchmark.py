@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
@@ -18,9 +19,11 @@ from ...core.errors import InputError
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan, data_settings
-from ..common.benchmark_run import log_to_stderr, run_frames
+from ..common.benchmark_run import log_to_stderr, on_own_device, run_frames
+from ..common.data_facts import DataFacts
 from ..common.frames import Frame
 from .black_box import MMDet3DBlackBox
+from .data_facts import annotation_digest, facts_of
 from .detector import backbone_of, head_of
 from .frame_explainer import FrameExplainer
 
@@ -36,6 +39,11 @@ class FrameBenchmark(common.FrameBenchmark):
         from mmdet3d.registry import DATASETS
 
         plan = self.plan
+        if plan.tracing:
+            raise InputError(
+                f'Received tracing={dict(plan.tracing)!r}: expected none, it is of detectors of '
+                'OpenPCDet.'
+            )
         config = Config.fromfile(plan.config)
         config.merge_from_dict(dict(plan.options))
         checkpoint = plan.checkpoint or config.get('load_from')
@@ -52,8 +60,14 @@ class FrameBenchmark(common.FrameBenchmark):
     def _data(self) -> dict[str, Any]:
         return data_settings(self._data_config)
 
+    def _facts(self) -> DataFacts:
+        return facts_of(self.dataset)
+
+    def _annotation(self) -> str | None:
+        return annotation_digest(self.dataset)
+
     def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
-        return FrameExplainer(self.model, method, self.plan.targets, select)
+        return FrameExplainer(self.model, method, self.plan.targets, select, facts=self.facts)
 
     def _black_box(self) -> MMDet3DBlackBox:
         return MMDet3DBlackBox(self.model, batch_size=self.plan.batch_size)
@@ -100,6 +114,26 @@ def benchmark_settings(path: str | os.PathLike, options: Mapping[str, Any]) -> d
     return settings.to_dict() if hasattr(settings, 'to_dict') else dict(settings)
 
 
+def clouds(
+    path: str | os.PathLike, options: Mapping[str, Any], frames: int | None
+) -> list[np.ndarray]:
+    """Returns the (N, >= 3) points of each test frame as the detector gets them.
+
+    Args:
+        path: The configuration.
+        options: Entries to replace, by their dotted names.
+        frames: The first so many; None: all.
+    """
+    from mmdet3d.registry import DATASETS
+
+    config = Config.fromfile(path)
+    config.merge_from_dict(dict(options))
+    init_default_scope(config.get('default_scope', 'mmdet3d'))
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    count = min(len(dataset), frames or len(dataset))
+    return [dataset[i]['inputs']['points'].numpy() for i in range(count)]
+
+
 def options_of(texts: Sequence[str]) -> dict[str, Any]:
     """Returns ``name.name=value`` as MMEngine's command lines read it."""
     parser = argparse.ArgumentParser()
@@ -121,4 +155,5 @@ def run_share(
     """
     log_to_stderr()
     torch.set_num_threads(threads)
+    plan = on_own_device(plan, rank)
     run_frames(FrameBenchmark(plan, folder), indices, rank)

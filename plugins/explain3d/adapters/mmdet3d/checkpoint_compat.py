@@ -1,40 +1,39 @@
-"""Loading MMEngine's own checkpoints with torch 2.6 and later."""
+"""MMEngine's loaders of checkpoints, taught to read what MMEngine's training writes."""
 
 from __future__ import annotations
 
-import importlib
+from typing import Any
 
-import numpy as np
-import torch
+from mmengine.runner import CheckpointLoader, Runner
+
+from ..checkpoint_reading import guarded
 
 
-def allow_engine_checkpoints() -> None:
-    """Lets ``torch.load(weights_only=True)`` read what MMEngine puts into a checkpoint.
+def guard_checkpoint_loaders() -> None:
+    """Lets MMEngine load its own checkpoints with torch 2.6 and later.
 
-    From torch 2.6 on that is ``torch.load``'s default, and MMEngine 0.10 does not change it: a
-    checkpoint of its own, which holds the message hub's history beside the weights, can neither be
-    resumed from nor tested. The types named here are containers of numbers and text. Anything else
-    is still refused, and what ``getattr`` returns is never called: torch only calls what is named
-    here. Calling it again changes nothing.
+    From torch 2.6 on ``torch.load`` refuses a checkpoint that MMEngine 0.10 wrote in training,
+    which can neither be resumed from nor tested then. After this call all that loads through
+    MMEngine's ``CheckpointLoader`` (a runner's ``load_from`` and ``resume``, ``init_model``,
+    ``load_checkpoint``) reads them, and runs no code of theirs; see ``checkpoint_reading``. A
+    ``torch.load`` elsewhere is as it was. Calling it again changes nothing.
     """
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return
-    from mmengine.logging.history_buffer import HistoryBuffer
-    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+    for prefix, load in list(CheckpointLoader._schemes.items()):
+        if not getattr(load, 'reads_engine_checkpoints', False):
+            CheckpointLoader.register_scheme(prefix, guarded(load), force=True)
 
-    numpy_2 = int(np.__version__.split('.')[0]) >= 2
-    core = importlib.import_module('numpy._core' if numpy_2 else 'numpy.core')
-    codes = np.typecodes['All'].replace('O', '')
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            OneCycleParamScheduler,
-            np.ndarray,
-            np.dtype,
-            *{type(np.dtype(code)) for code in codes},
-            core.multiarray.scalar,
-            core.multiarray._reconstruct,
-            # HistoryBuffer pickles its statistics as attributes of its class.
-            getattr,
-        ]
-    )
+
+def ignore_stored_configuration(runner: Runner) -> None:
+    """Keeps a runner from running the configuration that a checkpoint holds as text.
+
+    When MMEngine resumes it executes that text as Python, only to compare ``gpu_ids``, a key that
+    its configurations do not have any more.
+    """
+    load = runner.load_checkpoint
+
+    def load_checkpoint(*args: Any, **kwargs: Any) -> dict:
+        checkpoint = load(*args, **kwargs)
+        checkpoint.get('meta', {}).pop('config', None)
+        return checkpoint
+
+    runner.load_checkpoint = load_checkpoint

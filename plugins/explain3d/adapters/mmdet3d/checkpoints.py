@@ -15,26 +15,74 @@ from ..common.checkpoints import mismatch
 from .detector import unwrap
 
 
-def check_checkpoint(runner: Any) -> None:
+def check_checkpoint(runner: Any) -> tuple[str, ...]:
     """Refuses a run whose checkpoint leaves parameters at their random values.
 
     Args:
-        runner: A runner that has loaded its checkpoint. Without one there is a warning.
+        runner: A runner that has loaded its checkpoint. Without one there is a warning, unless the
+            model's weights are trained: somebody has loaded them by hand.
+
+    Returns:
+        The names of the classes that the checkpoint was trained for, by label; empty where it
+        does not say.
 
     Raises:
         CheckpointMismatchError: If parameters are missing from it, or have other shapes.
     """
     path = runner._load_from
     if path is None and runner._resume:  # The latest one of the work folder, of this very run.
-        return
+        return ()
     if path is None:
-        runner.logger.warning(
-            'No checkpoint is loaded: the weights are those the model was built with, and '
-            'explanations of random weights mean nothing. Give a checkpoint, or set load_from.'
-        )
-        return
+        parts = parts_as_built(unwrap(runner.model))
+        if parts:
+            runner.logger.warning(
+                f'No checkpoint is loaded, and the weights of {", ".join(parts)} look like those '
+                'the model was built with: explanations of random weights mean nothing. Give a '
+                'checkpoint, set load_from, or load the weights before the test starts.'
+            )
+        return ()
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     compare(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), str(path))
+    return classes_in(checkpoint)
+
+
+def parts_as_built(model: nn.Module) -> list[str]:
+    """Returns the names of a model's parts whose normalisations are as they were built.
+
+    Training changes the scale, the shift or the statistics of a normalisation, which all begin at
+    the same values. A model without any normalisation is returned as a whole, by its class: nothing
+    is known of it.
+
+    Args:
+        model: The model, without wrappers.
+    """
+    fresh, known = [], False
+    for name, part in model.named_children():
+        norms = [module for module in part.modules() if _normalises(module)]
+        known |= bool(norms)
+        if norms and all(map(_is_as_built, norms)):
+            fresh.append(name)
+    return fresh if known else [type(model).__name__]
+
+
+def _normalises(module: nn.Module) -> bool:
+    kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+    return isinstance(module, kinds) and bool(module.state_dict())
+
+
+def _is_as_built(norm: nn.Module) -> bool:
+    first = {'weight': 1, 'bias': 0, 'running_mean': 0, 'running_var': 1, 'num_batches_tracked': 0}
+    return all(bool((v == first.get(k, 0)).all()) for k, v in norm.state_dict().items())
+
+
+def classes_in(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the classes that a checkpoint's meta information holds, by label."""
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    data = meta.get('dataset_meta')
+    data = data if isinstance(data, Mapping) else {}
+    names = data.get('classes') or data.get('CLASSES') or meta.get('CLASSES') or ()
+    return tuple(map(str, names)) if isinstance(names, (list, tuple)) else ()
 
 
 class CheckpointWatch:

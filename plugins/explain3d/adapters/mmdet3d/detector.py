@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...core.errors import NotApplicableError
+from ..common.model_intake import unwrapped
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the detector inside DataParallel, DistributedDataParallel or both."""
-    while isinstance(getattr(model, 'module', None), nn.Module) and not hasattr(model, 'predict'):
-        model = model.module
-    return model
+    """Returns the detector inside its wrappers; raises as ``unwrapped``."""
+    return unwrapped(model, 'predict')
 
 
 @dataclass(frozen=True)
@@ -76,3 +75,19 @@ def head_of(model: nn.Module) -> tuple[str, nn.Module]:
         f'{type(model).__name__} has no detection head: expected roi_head.bbox_head, '
         'pts_bbox_head or bbox_head. Only 3D detectors can be explained.'
     )
+
+
+def head_classes(model: nn.Module) -> tuple[str, ...]:
+    """Returns the names of the classes by label, as the head has them; empty where it has none.
+
+    Heads with tasks number their labels task by task.
+    """
+    try:
+        _, head = head_of(model)
+    except NotApplicableError:
+        return ()
+    names = getattr(head, 'class_names', None)
+    if not isinstance(names, (list, tuple)):
+        return ()
+    flat = [n for each in names for n in (each if isinstance(each, (list, tuple)) else [each])]
+    return tuple(flat) if all(isinstance(name, str) for name in flat) else ()

@@ -9,14 +9,20 @@ from mmdet3d.registry import MODELS as MMDET3D_MODELS
 from mmengine.logging import MMLogger
 from torch import nn
 
-from ...core.targets import TargetSpec, parse_targets
-from ...methods import EXPLAINERS
+from ...core.checks import require_dict, require_names, require_text
+from ...core.targets import TargetSpec
 from ...registry import MODELS
-from ..common.frame_explainer import selection_of
+from ..common.data_facts import UNKNOWN
+from ..common.frame_explainer import checked_explaining
+from ..common.outputs import check_run, checked_outputs
 from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import CheckpointWatch
 from .frame_explainer import FrameExplainer
+from .frames import REMEDY
+
+#: Arguments of the recorder that have a setting of their own.
+_GIVEN = ('settings', 'resume', 'logger')
 
 
 @MODELS.register_module()
@@ -55,18 +61,25 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
         detector_settings: Keys that tools set on ``model`` (``train_cfg``); given to the detector.
 
     Raises:
-        UnknownNameError: If the method or a target is unknown. An unknown layer, or a detector that
-            cannot be explained, is found at the first frame.
+        UnknownNameError: If the method, a target, an argument of the selection or a kind of picture
+            is unknown. An unknown layer or class, or a detector that cannot be explained, is found
+            at the first frame.
+        InputError: If a setting is of the wrong kind or out of its range.
         CheckpointMismatchError: At the first frame, if the checkpoint is another model's.
 
     Examples:
         >>> model = dict(type='explain3d.ExplainedModel', detector=dict(type='VoxelNet', ...))
         ... # doctest: +SKIP
     """
-    model = MMDET3D_MODELS.build({**detector, **detector_settings})
     # What can be wrong without a model is found now, the rest once there are weights and a device.
-    settings = (EXPLAINERS.build(explainer), parse_targets(targets), selection_of(select))
-
+    check_run(resume, on_error, check_checkpoint=check_checkpoint)
+    settings = checked_explaining(explainer, targets, select)
+    names = [target.name for target in settings[1]]
+    outputs = checked_outputs('outputs', outputs, Recorder, names, _GIVEN)
+    require_names('class_names', class_names, 'Car')
+    require_text('frame_id', frame_id, 'sample_idx')
+    detector = require_dict('detector', detector, "dict(type='VoxelNet', ...)")
+    model = MMDET3D_MODELS.build({**detector, **detector_settings})
     watch = CheckpointWatch(model) if check_checkpoint else None
 
     def start() -> tuple[FrameExplainer, Recorder]:
@@ -74,7 +87,8 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
             watch.check()
         frames = FrameExplainer(model, *settings, class_names, frame_id)
         logger = MMLogger.get_current_instance()
-        outputs_ = {'background': False, 'logger': logger, **(outputs or {})}
+        frames.names = UNKNOWN.frame_names(REMEDY, logger)
+        outputs_ = {'background': False, 'logger': logger, 'remedy': REMEDY, **outputs}
         return frames, Recorder(frames.settings, resume=resume, **outputs_)
 
     Attachment(attachable(model), start, on_error, once=False).attach()

@@ -12,7 +12,10 @@ from ...core.structures import Detections, Explanation, Trace
 from ...core.targets import TargetSpec
 from ...methods import Explainer
 from ..common import frame_explainer as common
+from ..common.class_names import check_class_order
+from ..common.data_facts import UNKNOWN, DataFacts
 from ..common.frames import Frame
+from .detector import head_classes, voxel_layer
 from .frames import detections_of, frame_id_of, ground_truth_of, one_frame
 from .tracer import Tracer
 
@@ -30,6 +33,11 @@ class FrameExplainer(common.FrameExplainer):
         select: Likewise.
         class_names: Names of the classes, default those of ``model.dataset_meta``.
         frame_id: Entry of the meta information that names a frame, default the point file's stem.
+        facts: What the data set says of its frames.
+
+    Raises:
+        InputError: If the head calls its classes otherwise than ``class_names``, or detections
+            are to be selected by annotations that the data set has not.
     """
 
     packages = PACKAGES
@@ -43,21 +51,36 @@ class FrameExplainer(common.FrameExplainer):
         select: Selection | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
         frame_id: str | None = None,
+        facts: DataFacts = UNKNOWN,
     ) -> None:
-        super().__init__(model, explainer, targets, select, class_names or _class_names(model))
+        names = class_names or _class_names(model)
+        super().__init__(model, explainer, targets, select, names, facts)
         self.frame_id = frame_id
+        self.names = facts.frame_names()
+        check_class_order(facts.classes, self.class_names, 'the checkpoint')
+        check_class_order(self.class_names, head_classes(model), 'its head')
 
     def _make_tracer(self, layer: str) -> Tracer:
         return Tracer(self.model, layer)
 
+    @property
+    def point_range(self) -> tuple[float, ...]:
+        """As in ``adapters.common.frame_explainer.FrameExplainer``."""
+        return tuple(float(v) for v in voxel_layer(self.model).point_cloud_range)
+
     def frames(self, inputs: dict, samples: Sequence[Any]) -> list[Frame]:
         """Takes a batch apart; to be called before the host's own pass, which may change it."""
-        return [self._frame(inputs, sample, i, len(samples)) for i, sample in enumerate(samples)]
+        numbers = self.names.numbers(len(samples))
+        return [
+            self._frame(inputs, sample, i, number, len(samples))
+            for i, (sample, number) in enumerate(zip(samples, numbers, strict=True))
+        ]
 
-    def _frame(self, inputs: dict, sample: Any, index: int, size: int) -> Frame:
-        name = frame_id_of(sample, index, self.frame_id)
+    def _frame(self, inputs: dict, sample: Any, index: int, number: int, size: int) -> Frame:
+        name = frame_id_of(sample, number, self.frame_id, self.names)
         one = one_frame(inputs, index, size)
-        return Frame(name, one['points'][0], one, sample.metainfo.get('lidar_path'))
+        source, repeat = sample.metainfo.get('lidar_path'), self.names.is_repeat(number)
+        return Frame(name, one['points'][0], one, source, repeat=repeat)
 
     def select(self, frame: Frame, output: Any) -> Explanation:
         """Returns what the predictions tell of a frame: an explanation without maps.

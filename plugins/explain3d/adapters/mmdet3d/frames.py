@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -13,33 +12,64 @@ from ...core.errors import NotApplicableError, UnknownNameError
 from ...core.normalize import full_precision
 from ...core.structures import Detections
 from ..common.candidates import with_geometric_center
+from ..common.frame_names import FrameNames, name_of_path, numbered
+
+#: Entries of the meta information that name a frame, the first of them that it has.
+NAMES = ('lidar_path', 'token', 'sample_idx')
+
+#: How frames get names of their own, for messages.
+REMEDY = (
+    "set frame_id to an entry of the meta information that is each frame's own ('sample_idx', "
+    "'token'), and let the pipeline pack it (meta_keys of Pack3DDetInputs)."
+)
 
 
-def frame_id_of(sample: Any, index: int = 0, key: str | None = None) -> str:
+def frame_id_of(
+    sample: Any,
+    index: int = 0,
+    key: str | None = None,
+    names: FrameNames | None = None,
+) -> str:
     """Names a frame by its point file's stem, else its token or sample index.
 
     Args:
         sample: A ``Det3DDataSample``.
-        index: What to call it if the sample has none of these.
+        index: The frame's number, one of ``names.numbers`` if these are given.
         key: Which entry of the sample's meta information to use instead.
+        names: Makes names unique in a run; None: they are as they are.
 
     Raises:
         UnknownNameError: If the sample has no such entry; the message lists those that it has.
     """
-    known = sample.metainfo
+    known, parts = sample.metainfo, 1 if names is None else names.parts
     if key is not None and known.get(key) is None:
         raise UnknownNameError(
             f'Frames have no {key!r} to be named by: expected one of {sorted(known)} (meta_keys of '
             'Pack3DDetInputs adds more).'
         )
-    for name in (key,) if key is not None else ('lidar_path', 'token', 'sample_idx'):
-        value = known.get(name)
-        if value is None:
-            continue
-        if name.endswith('path'):
-            return PurePosixPath(str(value).replace('\\', '/')).stem
-        return f'{value:06d}' if isinstance(value, int) else str(value)
-    return f'frame_{index:06d}'
+    entries = (name for name in ((key,) if key is not None else NAMES) if name in known)
+    found = next((text_of(n, known[n], parts) for n in entries if known[n] is not None), None)
+    if names is not None:
+        return names.name(found, index)
+    return numbered(index) if found is None else found
+
+
+def text_of(name: str, value: Any, parts: int = 1) -> str:
+    """Returns an entry of the meta information as the name of a frame.
+
+    Args:
+        name: Name of the entry.
+        value: Its value.
+        parts: How many of the last parts of a path make the name.
+    """
+    if is_path(name):
+        return name_of_path(value, parts)
+    return f'{value:06d}' if isinstance(value, int) else str(value)
+
+
+def is_path(name: str) -> bool:
+    """Whether an entry of the meta information is the path of a file."""
+    return name.endswith('path')
 
 
 def one_frame(inputs: dict, index: int, size: int) -> dict:

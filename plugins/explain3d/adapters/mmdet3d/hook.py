@@ -8,13 +8,18 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
+from ...core.checks import require_text
 from ...core.targets import TargetSpec
 from ...registry import HOOKS
+from ..common.data_facts import UNKNOWN
+from ..common.frame_explainer import checked_explaining
+from ..common.outputs import check_run, checked_outputs
 from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import check_checkpoint
 from .frame_explainer import FrameExplainer
-from .run_hook import TestRunHook, sum_counts
+from .frames import REMEDY
+from .run_hook import TestRunHook, facts_of_run, sum_counts
 
 
 @HOOKS.register_module()
@@ -40,10 +45,18 @@ class ExplainerHook(TestRunHook):
             default the stem of its point file.
         check_checkpoint: Whether to refuse a checkpoint that lacks parameters of the model.
 
+    Raises:
+        UnknownNameError: If the method, a target, an argument of the selection or a kind of picture
+            is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
+
     Raises (from ``before_test_epoch``, before the first frame):
-        UnknownNameError: If the method, layer, a target or a kind of picture is unknown.
+        UnknownNameError: If the layer or a class of the selection is unknown.
         CheckpointMismatchError: If the checkpoint is another model's.
-        ResultFileError: If the folder cannot be written to.
+        InputError: If the checkpoint, the head and the data set do not have the same classes in
+            the same order, or ``matched`` is set and the data set has no annotation.
+        ResultFileError: If the folder cannot be written to; ``SettingsMismatchError`` if it
+            belongs to another run.
         TypeError: If the detector cannot be explained (MMEngine turns ``NotApplicableError`` of a
             hook into its parent class; the message is the same).
 
@@ -65,24 +78,32 @@ class ExplainerHook(TestRunHook):
         frame_id: str | None = None,
         check_checkpoint: bool = True,
     ) -> None:
+        check_run(resume, on_error, interval, check_checkpoint)
+        _, parsed, _ = checked_explaining(explainer, targets, select)
+        names = [target.name for target in parsed]
+        self.outputs = checked_outputs('outputs', outputs, Recorder, names)
         self.explainer, self.targets, self.select = explainer, targets, select
-        self.outputs = dict(outputs or {})
         self.resume, self.on_error, self.interval = resume, on_error, interval
-        self.frame_id, self.check_checkpoint = frame_id, check_checkpoint
+        self.frame_id = require_text('frame_id', frame_id, 'sample_idx')
+        self.check_checkpoint = check_checkpoint
 
     def before_test_epoch(self, runner: Any) -> None:
         """Checks everything that can be wrong, and attaches."""
         self._let_go()  # A run that was interrupted between two frames told nobody.
-        if self.check_checkpoint:
-            check_checkpoint(runner)
+        trained = check_checkpoint(runner) if self.check_checkpoint else ()
+        logger = MMLogger.get_current_instance()
+        facts = facts_of_run(runner, self.frame_id, trained)
+        facts.warn(logger)
         frames = FrameExplainer(
             attachable(runner.model),
             self.explainer,
             self.targets,
             self.select,
-            _class_names(runner),
+            facts.classes,
             self.frame_id,
+            facts,
         )
+        frames.names = facts.frame_names(REMEDY, logger)
         outputs = dict(self.outputs)
         if outputs.get('dir') is None:
             outputs['dir'] = os.path.join(runner.work_dir, 'explanations')
@@ -90,11 +111,13 @@ class ExplainerHook(TestRunHook):
             frames.settings,
             resume=self.resume,
             interval=self.interval,
-            logger=MMLogger.get_current_instance(),
+            logger=logger,
+            data=facts.manifest,
+            remedy=REMEDY,
             **outputs,
         )
-        self.attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
-        self.attachment.attach()
+        attachment = Attachment(frames.model, lambda: (frames, recorder), self.on_error)
+        self._attach(runner, attachment)
         runner.logger.info(
             f'{type(frames.explainer).__name__} explains {[t.name for t in frames.targets]} at '
             f'{frames.tracer.layer.name} into {outputs["dir"]}'
@@ -107,10 +130,7 @@ class ExplainerHook(TestRunHook):
             return
         counts = attachment.recorder.counts
         device = next(attachment.model.parameters()).device
-        sum_counts(counts, ('frames', 'detections', 'resumed', 'failed'), device)
+        sum_counts(counts, counts.summed, device)
         runner.logger.info(f'Explained: {counts.text()}; in {attachment.recorder.folder}')
-
-
-def _class_names(runner: Any) -> Sequence[str] | None:
-    dataset = getattr(runner.test_dataloader, 'dataset', None)
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if counts.unlabelled:
+            runner.logger.warning(f'There was {UNKNOWN.no_annotation()}')

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from explain3d.core.checks import require_number
 from explain3d.core.matching import Thresholds, overlap_function, resolve_thresholds
 from explain3d.core.structures import Detections
 from explain3d.metrics.detection_counts import DetectionCounts, add_counts, count_detections
@@ -37,6 +38,7 @@ class CountProtocol:
 
     def __post_init__(self) -> None:
         # Now, not at the end of a long test run.
+        require_number('score_thr', self.score_thr)
         overlap_function(self.iou)
         resolve_thresholds([], self.thr)
 

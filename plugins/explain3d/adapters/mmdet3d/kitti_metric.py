@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from mmdet3d.evaluation.functional.kitti_utils import eval as kitti_eval
 from mmdet3d.evaluation.metrics import KittiMetric
 from mmengine.logging import MMLogger, print_log
 
+from explain3d.core.checks import require_dict, require_known
 from explain3d.core.errors import InputError
 from explain3d.registry import METRICS
 
@@ -52,6 +54,9 @@ class KittiMetricCPU(KittiMetric):
         super().__init__(*args, **kwargs)
         keep_compiled(kitti_eval)
         counts = [counts] if isinstance(counts, dict) else counts or ()
+        for protocol in counts:
+            require_dict('counts', protocol, "dict(score_thr=0.3, iou='bev', thr=0.5)")
+            require_known('counts', protocol, [f.name for f in fields(CountProtocol)])
         self.counts = [CountProtocol(**protocol) for protocol in counts]
 
     def convert_annos_to_kitti_annos(self, data_infos: dict) -> list[dict]:

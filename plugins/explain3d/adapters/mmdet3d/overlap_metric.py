@@ -10,6 +10,7 @@ import torch
 from mmdet3d.evaluation.metrics import IndoorMetric
 from mmdet3d.structures import BaseInstance3DBoxes
 
+from explain3d.core.checks import require_number, require_numbers
 from explain3d.core.errors import InputError
 from explain3d.registry import METRICS
 
@@ -31,6 +32,9 @@ class OverlapAP(IndoorMetric):
         iou_thr: Overlaps.
         point_cloud_range: x, y, z from and to, metres; None counts all truth.
         **kwargs: As for ``IndoorMetric``.
+
+    Raises:
+        InputError: If a setting is of the wrong kind or out of its range.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class OverlapAP(IndoorMetric):
         point_cloud_range: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(iou_thr=list(iou_thr), **kwargs)
-        if point_cloud_range is not None and len(point_cloud_range) != 6:
-            raise InputError(
-                f'Expected a point_cloud_range of six numbers, received {point_cloud_range}.'
-            )
+        iou_thr = [iou_thr] if isinstance(iou_thr, float) else iou_thr
+        thresholds = require_numbers('iou_thr', iou_thr)
+        for threshold in thresholds:
+            require_number('iou_thr', threshold, least=0, below=1)
+        super().__init__(iou_thr=list(thresholds), **kwargs)
+        if point_cloud_range is not None:
+            point_cloud_range = require_numbers('a point_cloud_range', point_cloud_range, 6)
         self.range = point_cloud_range
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:

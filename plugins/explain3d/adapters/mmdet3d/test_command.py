@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -50,15 +51,23 @@ def build_config(args: argparse.Namespace) -> Config:
 def explainers(config: Config) -> Iterator[tuple[dict, str]]:
     """Yields each explainer's configuration, and which of its keys has the folder of results.
 
-    Explainers are hooks, the model if it explains itself, and the test loop.
+    Explainers are hooks, the model if it explains itself, and the test loop. Each ``type`` is text,
+    or the class itself in configurations that import what they name.
     """
     kinds = dict(ExplainerHook='outputs', ExplainedModel='outputs')
     kinds |= dict(LMDHook='results', DecomposedModel='results', SensorShareHook='results')
     kinds |= dict(SeparationTestLoop='file')
-    for part in [*config.get('custom_hooks', []), config.model, config.get('test_cfg') or {}]:
-        key = kinds.get(str(part.get('type')).rpartition('.')[2])
+    hooks = [*(config.get('custom_hooks') or ()), *(config.get('default_hooks') or {}).values()]
+    for part in [*hooks, config.get('model'), config.get('test_cfg')]:
+        # Hooks may also be instances, and default hooks None.
+        key = kinds.get(type_name(part.get('type'))) if isinstance(part, Mapping) else None
         if key is not None:
             yield part, key
+
+
+def type_name(kind: Any) -> str:
+    """Returns the name of a configuration's ``type``, which may be text or what it names."""
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def set_out_dir(config: Config, folder: str) -> None:

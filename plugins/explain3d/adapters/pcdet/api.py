@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import InputError
+from ...core.session import frozen_evaluation
 from ...core.structures import Explanation
 from ...core.targets import TargetSpec
 from ...methods import Explainer
+from ..common.model_intake import PCDET, require_toolbox
+from ..common.point_columns import PointColumns
+from ..common.point_files import read_points
 from ..common.recorder import Recorder
 from ..common.spconv_compat import ensure_cpu_backward
 from .attachment import Attachment
-from .detector import unwrap
+from .detector import forgotten, unwrap
 from .frame_explainer import FrameExplainer
+from .reading import columns_of
 
 
 def explain(
@@ -35,8 +42,10 @@ def explain(
     Args:
         model: A detector as ``pcdet.models.build_network`` returns it, with its weights; left as
             found. It is evaluated, whatever its mode.
-        data: An item of its data set or points (N, P) as the data set loads them (LiDAR frame,
-            metres), or a sequence of these; or a batch (``dataset.collate_batch``).
+        data: An item of its data set, or a point file (.bin, .npy, .npz, .pcd, .ply), an array or
+            a tensor of points (N, P) with the columns that the data set gives to ``prepare_data``
+            (``src_feature_list``; LiDAR frame, metres), or a sequence of these; or a batch
+            (``dataset.collate_batch``).
         method: A registered method, ``dict(type=name, ...)`` or an explainer.
         targets: What of each detection to explain.
         select: Which detections: arguments of ``core.selection.Selection``.
@@ -49,8 +58,9 @@ def explain(
 
     Raises:
         UnknownNameError: If the method, the layer, a target or an argument is unknown.
-        NotApplicableError: If the detector cannot be explained.
-        InputError: If the points are not finite, or there are none.
+        NotApplicableError: If the detector cannot be explained, or is one of MMDetection3D.
+        InputError: If the data are of another kind, cannot be read, have other columns than the
+            data set's, or have points that are not finite or none in the range.
 
     Examples:
         >>> model.load_params_from_file('second_7862.pth', logger)  # doctest: +SKIP
@@ -65,6 +75,7 @@ def explain(
     method = {'type': method, **settings} if settings else method
     ensure_cpu_backward()
     detector = unwrap(model)
+    require_toolbox(detector, PCDET)
     frames = FrameExplainer(
         detector, method, targets, select, head=head, through_proposals=through_proposals
     )
@@ -72,17 +83,13 @@ def explain(
     many = isinstance(data, (list, tuple)) or (isinstance(data, Mapping) and 'batch_size' in data)
     batch = on_device(batch_of(detector, data), next(detector.parameters()).device)
     found: list[Explanation] = []
-    training = [module for module in detector.modules() if module.training]
-    try:
-        detector.eval()
-        with (
-            Attachment(detector, lambda: (frames, recorder), explained=found.append),
-            torch.no_grad(),
-        ):
-            detector(batch)
-    finally:
-        for module in training:
-            module.training = True
+    with (
+        frozen_evaluation(detector),
+        forgotten(detector),
+        Attachment(detector, lambda: (frames, recorder), explained=found.append),
+        torch.no_grad(),
+    ):
+        detector(batch)
     return found if many else found[0]
 
 
@@ -99,15 +106,32 @@ def _item_of(model: nn.Module, item: Any, index: int) -> dict[str, Any]:
     """Returns an item of the data set; points are prepared as the data set does."""
     if isinstance(item, Mapping):
         return dict(item)
-    if isinstance(item, Tensor):
-        item = item.detach().cpu().numpy()
-    if not isinstance(item, np.ndarray):
+    columns = _columns_of(model.dataset)
+    if isinstance(item, (str, os.PathLike)):
+        name, points = Path(item).stem, read_points(_content(item), os.fspath(item), columns)
+    elif isinstance(item, (np.ndarray, Tensor)):
+        name, points = f'frame_{index:06d}', columns.checked(item, 'points')
+    else:
         raise InputError(
-            f'Expected points as an array or tensor, an item of the data set or a batch, received '
-            f'{type(item).__name__}.'
+            'Expected a point file, points as an array or tensor, an item of the data set or a '
+            f'batch, received {type(item).__name__}.'
         )
-    points = np.array(item, dtype=np.float32)
-    return model.dataset.prepare_data({'points': points, 'frame_id': f'frame_{index:06d}'})
+    return model.dataset.prepare_data({'points': points, 'frame_id': name})
+
+
+def _content(path: str | os.PathLike) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f'The point file {path} cannot be read ({error.strerror or error}): expected a file. '
+            'Look at the path; a relative one begins in the working directory.'
+        ) from error
+
+
+def _columns_of(dataset: Any) -> PointColumns:
+    names = columns_of(dataset)
+    return PointColumns(len(names), 'src_feature_list of the data set', names)
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

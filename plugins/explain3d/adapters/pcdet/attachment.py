@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ...core.structures import Explanation
 from ..common.attachment import ExplainingAttachment
 from ..common.frames import Frame
 from .black_box import PcdetBlackBox, black_box_of
+from .frames import ground_truth_of
 
 
 class Attachment(ExplainingAttachment):
@@ -51,8 +53,35 @@ class Attachment(ExplainingAttachment):
         return self._predict_and_explain(
             frames,
             lambda: self._host(batch, *args, **kwargs),
+            lambda empty: self._predicted_apart(frames, empty),
             outputs=lambda result: result[0],
         )
+
+    def _predicted_apart(
+        self, frames: Sequence[Frame], empty: Sequence[bool]
+    ) -> tuple[list[dict], dict[str, Any]]:
+        """Returns predictions and recall counts of a batch, of frames that go through one by one.
+
+        Args:
+            frames: The frames.
+            empty: For each whether it is without points: nothing is found there, and none of its
+                annotated objects are recalled.
+        """
+        predicted, recalled = [], Counter()
+        for frame, without_points in zip(frames, empty, strict=True):
+            if without_points:
+                none = frame.points.new_zeros(0, 7)
+                labels = none[:, 0].long()
+                found = dict(pred_boxes=none, pred_scores=none[:, 0], pred_labels=labels)
+                truth = ground_truth_of(frame.inputs, ())
+                counts = {} if truth is None else {'gt': len(truth)}
+            else:
+                inputs = frame.inputs.items()
+                one = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs}
+                (found,), counts = self._host(one)
+            predicted.append(found)
+            recalled.update(counts)
+        return predicted, dict(recalled)
 
     def _explain_frame(
         self, frame: Frame, output: Mapping[str, Tensor], plan: Explanation

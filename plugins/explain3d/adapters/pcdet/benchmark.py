@@ -5,32 +5,32 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import InputError
+from ...core.errors import InputError, NotApplicableError
 from ...core.structures import Detections, Trace
 from ..common import benchmark_frames as common
 from ..common.benchmark_plan import BenchmarkPlan
-from ..common.benchmark_run import log_to_stderr, run_frames
+from ..common.benchmark_run import log_to_stderr, on_own_device, run_frames
+from ..common.data_facts import DataFacts
 from ..common.frames import Frame
-from ..common.spconv_compat import ensure_cpu_backward
 from .api import on_device
 from .black_box import PcdetBlackBox
-from .checkpoints import checked_loading
-from .config import data_path, read_config
-from .cpu import cpu_mode
+from .checkpoints import checked_checkpoints
+from .data_facts import annotation_digest, facts_of
+from .dataset import build_test_data, clouds, configuration, opened_host
 from .detector import backbone_of, head_of
 from .frame_explainer import FrameExplainer
 from .frames import frames_of
-from .host import HostError, find_script, import_host, replaced, require_device
-from .settings import lowered, settings_of
+from .host import HostError, find_script
+from .settings import PERTURBING, SECTION, ExplainerSettings, lowered, settings_of
+from .voxels import VoxelSettings
 
 _LOG = logging.getLogger('explain3d')
 
@@ -48,7 +48,7 @@ class FrameBenchmark(common.FrameBenchmark):
         tools: Its folder ``tools``.
     """
 
-    box: PcdetBlackBox
+    box: PcdetBlackBox | None
 
     def __init__(
         self, plan: BenchmarkPlan, folder: str | os.PathLike, template: type, tools: Path
@@ -64,32 +64,39 @@ class FrameBenchmark(common.FrameBenchmark):
                 'which is no file. Random weights would be measured otherwise.'
             )
         config = configuration(plan.config, plan.options, self._tools)
+        host, dataset = build_test_data(config, self._tools)
         data = config['DATA_CONFIG']
-        data['DATA_PATH'] = data_path(data['DATA_PATH'], self._tools)
         self._data_config = {**data, 'DATA_PATH': os.path.realpath(data['DATA_PATH'])}
-        host = importlib.import_module('pcdet.config').EasyDict(config)
-        build_dataloader = importlib.import_module('pcdet.datasets').build_dataloader
         build_network = importlib.import_module('pcdet.models').build_network
-        dataset, _, _ = build_dataloader(
-            dataset_cfg=host.DATA_CONFIG, class_names=host.CLASS_NAMES, batch_size=1, dist=False,
-            workers=0, logger=_LOG, training=False,
-        )  # fmt: skip
         model = build_network(
             model_cfg=host.MODEL, num_class=len(host.CLASS_NAMES), dataset=dataset
         )
-        loading = checked_loading(self._template._load_state_dict, lambda: True)
-        with replaced(self._template, '_load_state_dict', loading):
+        with checked_checkpoints(self._template, lambda: True):
             model.load_params_from_file(filename=plan.checkpoint, logger=_LOG, to_cpu=True)
         return model.to(plan.device).eval(), dataset
 
     def _data(self) -> dict[str, Any]:
         return self._data_config
 
-    def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
-        return FrameExplainer(self.model, method, self.plan.targets, select)
+    def _facts(self) -> DataFacts:
+        return facts_of(self.dataset)
 
-    def _black_box(self) -> PcdetBlackBox:
-        return PcdetBlackBox(self.model, batch_size=self.plan.batch_size)
+    def _annotation(self) -> str | None:
+        return annotation_digest(self.dataset)
+
+    def _explainer(self, method: dict[str, Any], select: dict[str, Any]) -> FrameExplainer:
+        return FrameExplainer(
+            self.model, method, self.plan.targets, select, facts=self.facts, **self.plan.tracing
+        )
+
+    def _black_box(self) -> PcdetBlackBox | None:
+        family = self.plan.tracing.get('head')
+        try:
+            return PcdetBlackBox(self.model, family=family, batch_size=self.plan.batch_size)
+        except NotApplicableError:
+            if PERTURBING & set(self.plan.metrics):
+                raise
+            return None  # Two stages: the other metrics do without.
 
     def _parts(self) -> list[tuple[str, nn.Module]]:
         parts = [head_of(self.model), *reversed(backbone_of(self.model).items())]
@@ -101,7 +108,7 @@ class FrameBenchmark(common.FrameBenchmark):
 
     def _moved(self, batch: dict[str, Any], move: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         (frame,) = frames_of(batch)
-        return {**batch, **self.box.batch([move(frame.points)])}
+        return {**batch, **VoxelSettings.of(self.model).full_batch([move(frame.points)])}
 
     def _frame(self, batch: dict[str, Any]) -> Frame:
         return frames_of(batch)[0]
@@ -123,16 +130,8 @@ def opened(plan: BenchmarkPlan, folder: str | os.PathLike) -> Iterator[FrameBenc
     Raises:
         HostError: As ``host.find_script``, ``host.import_host`` and ``host.require_device``.
     """
-    require_device(plan.device)
-    script = find_script()
-    ensure_cpu_backward()
-    path = sys.path[:]
-    with ExitStack() as stack:
-        stack.callback(sys.path.__setitem__, slice(None), path)
-        if plan.device == 'cpu':
-            stack.enter_context(cpu_mode())
-        template = import_host(script, plan.device == 'cpu')
-        yield FrameBenchmark(plan, folder, template, script.parent)
+    with opened_host(plan.device) as (template, tools):
+        yield FrameBenchmark(plan, folder, template, tools)
 
 
 def run_share(
@@ -141,31 +140,25 @@ def run_share(
     """Runs some frames: what one process does; as in ``adapters.mmdet3d.benchmark``."""
     log_to_stderr()
     torch.set_num_threads(threads)
+    plan = on_own_device(plan, rank)
     with opened(plan, folder) as benchmark:
         run_frames(benchmark, indices, rank)
-
-
-def configuration(
-    path: str | os.PathLike, options: Mapping[str, Any], tools: Path | None
-) -> dict[str, Any]:
-    """Returns a configuration with its bases, and with entries replaced by their dotted names."""
-    config = read_config(path, tools)
-    for name, value in options.items():
-        *sections, key = name.split('.')
-        place = config
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise InputError(f'{name!r}: expected {section} to be a section, it is {place!r}.')
-        place[key] = value
-    return config
 
 
 def benchmark_settings(path: str | os.PathLike, options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a configuration says of a benchmark, as arguments of ``BenchmarkPlan``.
 
     That is its section ``BENCHMARK``; without one, the method, targets, selection, metrics and
-    protocol of the section ``EXPLAINER``.
+    protocol of the section ``EXPLAINER``. ``HEAD`` and ``THROUGH_PROPOSALS``, which are of the
+    detector, are taken from the section ``EXPLAINER`` where ``BENCHMARK`` does not have them.
+
+    Args:
+        path: The YAML file.
+        options: Values by name, see ``entries.set_entry``.
+
+    Raises:
+        UnknownNameError: If an entry is unknown.
+        InputError: If the file is not there, or a section is no mapping.
     """
     try:
         tools = find_script().parent
@@ -173,26 +166,33 @@ def benchmark_settings(path: str | os.PathLike, options: Mapping[str, Any]) -> d
         tools = None  # Configurations of ours need none; others are told what is missing.
     config = configuration(path, options, tools)
     section = config.get('BENCHMARK')
+    settings = settings_of(config) if section is None or SECTION in config else None
+    tracing = {} if settings is None else settings.tracing
     if section is None:
-        settings = settings_of(config)
-        targets = settings.targets
-        found = {
-            'methods': {settings.method: settings.explainer},
-            'targets': [targets] if isinstance(targets, str) else targets,
-            'metrics': settings.metrics,
-            'protocol': settings.protocol,
-            'select': settings.select,
-        }
-        return {name: value for name, value in found.items() if value}
+        return {**_of_explainer(settings), 'tracing': tracing}
     if not isinstance(section, Mapping):
         raise InputError(f'BENCHMARK is {section!r}: expected a mapping, such as {{METHODS: ...}}.')
     found = {str(key).lower(): value for key, value in section.items()}
     # Names of methods are kept as they are.
     methods = found.get('methods') or {}
+    own = {name: found.pop(name) for name in ('head', 'through_proposals') if name in found}
     return {
         **{name: lowered(value) for name, value in found.items()},
         'methods': {name: lowered(method) for name, method in methods.items()},
+        'tracing': {**tracing, **own},
     }
+
+
+def _of_explainer(settings: ExplainerSettings) -> dict[str, Any]:
+    targets = settings.targets
+    found = {
+        'methods': {settings.method: settings.explainer},
+        'targets': [targets] if isinstance(targets, str) else targets,
+        'metrics': settings.metrics,
+        'protocol': settings.protocol,
+        'select': settings.select,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def options_of(texts: Sequence[str]) -> dict[str, Any]:
@@ -212,4 +212,4 @@ def options_of(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-__all__ = ['FrameBenchmark', 'benchmark_settings', 'opened', 'options_of', 'run_share']
+__all__ = ['FrameBenchmark', 'benchmark_settings', 'clouds', 'opened', 'options_of', 'run_share']

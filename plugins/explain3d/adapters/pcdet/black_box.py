@@ -15,6 +15,7 @@ from ...core.session import overridden
 from ...core.structures import Detections
 from ..common.black_box import DetectorBlackBox
 from ..common.candidates import Candidates
+from ..common.unchanged import Unchanged
 from .detector import backbone_of, forgotten, head_of
 from .head_pass import raw_outputs
 from .heads import candidates_class
@@ -72,7 +73,9 @@ class PcdetBlackBox(DetectorBlackBox):
             windows,
         )
         self._predict = predict or model.forward
-        self._cleaned: tuple[Tensor, Tensor] | None = None
+        #: The base without points outside of the grid, and what it was made of.
+        self._cleaned: Tensor | None = None
+        self._cleaned_from = Unchanged(())
 
     @property
     def num_classes(self) -> int:
@@ -104,40 +107,27 @@ class PcdetBlackBox(DetectorBlackBox):
         """The same tensor for the same base: the parent tells bases apart by identity."""
         if base is None:
             return None
-        if self._cleaned is None or self._cleaned[0] is not base:
-            self._cleaned = None
-            self._cleaned = (base, self._inside_grid(base))
-        return self._cleaned[1]
+        if not self._cleaned_from.holds_for([base]):
+            self._cleaned = self._inside_grid(base)
+            self._cleaned_from = Unchanged([base])
+        return self._cleaned
 
     def _inside_grid(self, cloud: Tensor) -> Tensor:
         """Leaves out points above and below the grid: without others a cloud is an empty one.
 
         OpenPCDet's data processor only looks at x and y.
         """
-        if self._cleaned is not None and cloud is self._cleaned[0]:
-            return self._cleaned[1]
+        if self._cleaned_from.holds_for([cloud]):
+            return self._cleaned
         return cloud[self._voxels.holds(cloud)]
 
     def candidates_of(self, raw: Any) -> Candidates:
         """As in ``DetectorBlackBox``."""
         return self._class.of_maps(self.head, raw) if self._class.dense else raw.candidates
 
-    def _index(self, answer: Candidates, label: int) -> tuple[Tensor, Tensor, Tensor]:
-        if self._class.dense:
-            return super()._index(answer, label)
-        index = answer.of_label(label)
-        return index, answer.places(index), index.new_zeros(len(index), 2)
-
     def _whole(self, clouds: Sequence[Tensor]) -> Iterator[Candidates | None]:
         for part in [clouds] if self._class.dense else [[cloud] for cloud in clouds]:
             yield from super()._whole(part)
-
-    def _in_region(
-        self, answer: Candidates | None, region: Region, score_thr: float, *known: dict
-    ) -> Detections:
-        if not self._class.dense:  # A region's candidates are others in each cloud.
-            known = tuple({} for _ in known)
-        return super()._in_region(answer, region, score_thr, *known)
 
     def raw(self, clouds: Sequence[Tensor]) -> Any:
         """As in ``DetectorBlackBox``."""
@@ -171,12 +161,7 @@ class PcdetBlackBox(DetectorBlackBox):
         """Returns OpenPCDet's batch of these clouds, on the model's device."""
         device = next(self.model.parameters()).device
         clouds = [cloud.to(device) for cloud in clouds]
-        batch = self._voxels.batch(clouds)
-        if 'voxels' in batch and len(batch['voxels']) == 1:
-            # ``PillarVFE`` squeezes a single pillar's axis away. Of two frames that are the same
-            # the second is not looked at.
-            return self._voxels.batch([clouds[0]] * 2)
-        return batch
+        return self._voxels.full_batch(clouds)
 
 
 class _Encoder(nn.Module):

@@ -4,10 +4,15 @@ OpenPCDet itself opens ``_BASE_CONFIG_`` relative to the working directory, at t
 in each of its sections, but does not look for bases inside a base: a file that builds on
 ``cfgs/kitti_models/second.yaml`` would get no data section's base. Here bases have bases, and each
 is looked for beside the file that names it, in the working directory and in OpenPCDet's ``tools``.
+
+Behind a base a note may stand in parentheses, ``second.yaml (run with python -m
+explain3d.adapters.pcdet)``: OpenPCDet's own reader then stops with the note in its message.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,8 @@ from typing import Any
 from ...core.errors import InputError
 
 _BASE = '_BASE_CONFIG_'
+_NOTE = re.compile(r'\s+\([^()]*\)$')
+_LOG = logging.getLogger('explain3d')
 
 
 def read_config(path: str | Path, tools: str | Path | None = None) -> dict[str, Any]:
@@ -68,11 +75,12 @@ def _resolved(
 
 
 def _base_of(name: str, path: Path, tools: Path | None) -> Path:
-    """Returns the file called ``name`` in ``path``."""
+    """Returns the file called ``name`` in ``path``, where a note may stand behind it."""
     folders = [path.parent, Path.cwd(), *([] if tools is None else [tools])]
-    for folder in folders:
-        if (folder / name).is_file():
-            return (folder / name).resolve()
+    for file in (name, _NOTE.sub('', name)):
+        for folder in folders:
+            if (folder / file).is_file():
+                return (folder / file).resolve()
     raise InputError(
         f'{path} builds on {name!r}, which is not there: expected it relative to one of '
         f"{[str(folder) for folder in folders]}. OpenPCDet's own configurations are found through "
@@ -106,4 +114,31 @@ def data_path(value: str, tools: str | Path) -> str:
         f'The data set {value!r} (DATA_CONFIG.DATA_PATH) is not there: expected a folder relative '
         f'to {Path.cwd()} or to {tools}. Prepare the data as OpenPCDet describes, or say where '
         'they are: --set DATA_CONFIG.DATA_PATH FOLDER at the end of the command line.'
+    )
+
+
+def require_frames(dataset: Any, config: Mapping[str, Any]) -> None:
+    """Refuses a test data set without frames; OpenPCDet passes over info files that are not there.
+
+    Args:
+        dataset: OpenPCDet's data set.
+        config: Its configuration, ``DATA_CONFIG``.
+
+    Raises:
+        InputError: If it has none; the message names the info files that are missing.
+    """
+    root = Path(getattr(dataset, 'root_path', config['DATA_PATH']))
+    wanted = [root / name for name in config.get('INFO_PATH', {}).get('test', ())]
+    missing = [str(path) for path in wanted if not path.is_file()]
+    if len(dataset):
+        if missing:
+            _LOG.warning('%s: without the frames of %s, which are not there.', root, missing)
+        return
+    split = config.get('DATA_SPLIT', {}).get('test', 'test')
+    reason = f'{missing} are not there' if missing else 'what is there lists no frame'
+    raise InputError(
+        f'The data set {root} has no frames of the split {split!r}: expected info files with '
+        f'frames; {reason}. Make them as OpenPCDet describes (docs/GETTING_STARTED.md there, for '
+        'KITTI "python -m pcdet.datasets.kitti.kitti_dataset create_kitti_infos ..."), or say '
+        'where the data are: --set DATA_CONFIG.DATA_PATH FOLDER at the end of the command line.'
     )

@@ -8,29 +8,31 @@ from contextlib import contextmanager
 from torch import nn
 
 from ...core.errors import NotApplicableError
+from ..common.model_intake import unwrapped
+from .applicability import require_voxels_alone
 
 #: The way from points to the map that the dense head sees, in the order in which it runs.
 BACKBONE = ('vfe', 'backbone_3d', 'map_to_bev_module', 'backbone_2d')
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the detector inside DistributedDataParallel."""
-    while isinstance(getattr(model, 'module', None), nn.Module):
-        model = model.module
-    return model
+    """Returns the detector inside its wrappers; raises as ``unwrapped``."""
+    return unwrapped(model, 'post_processing')
 
 
 def backbone_of(model: nn.Module) -> dict[str, nn.Module]:
     """Returns the parts of the backbone by their paths, in the order in which they run.
 
     Raises:
-        NotApplicableError: If the model has no voxel grid: point-based detectors, camera models.
+        NotApplicableError: If the model has no voxel grid, or is one that
+            ``applicability.require_voxels_alone`` refuses.
     """
+    require_voxels_alone(model)
     parts = {path: getattr(model, path, None) for path in BACKBONE}
     parts = {path: module for path, module in parts.items() if isinstance(module, nn.Module)}
     dataset = getattr(model, 'dataset', None)
     grid = getattr(dataset, 'grid_size', None)
-    if 'vfe' not in parts or len(parts) < 2 or grid is None or hasattr(model, 'image_backbone'):
+    if 'vfe' not in parts or len(parts) < 2 or grid is None:
         raise NotApplicableError(
             f'{type(model).__name__} has no voxel grid of its own: expected a LiDAR detector of '
             'OpenPCDet with a VFE and a backbone (SECONDNet, PointPillar, CenterPoint, PVRCNN, '
@@ -94,3 +96,13 @@ def _restore(now: dict, before: dict) -> None:
     for name, value in before.items():
         if name not in now or now[name] is not value:
             now[name] = value
+
+
+def head_classes(model: nn.Module) -> list[str]:
+    """Returns the names of the classes that the dense head's branches have, sorted.
+
+    A label is the place of its name among CLASS_NAMES, whatever the order of the branches. Empty
+    where the head has no branches by class.
+    """
+    names = getattr(getattr(model, 'dense_head', None), 'class_names_each_head', None)
+    return sorted(name for each in names or () for name in each)

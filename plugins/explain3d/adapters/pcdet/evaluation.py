@@ -10,13 +10,17 @@ import torch
 from torch import distributed, nn
 
 from ...core.structures import Explanation
+from ..common.data_facts import UNKNOWN
 from ..common.recorder import Counts, Recorder
 from .attachment import Attachment
 from .black_box import PcdetBlackBox
+from .data_facts import facts_of
 from .detector import unwrap
 from .frame_explainer import FrameExplainer
+from .frames import REMEDY
 from .measuring import Measurement
-from .settings import ExplainerSettings, settings_of
+from .reading import readable_frames
+from .settings import PERTURBING, ExplainerSettings, settings_of
 
 
 class ExplainedEvaluation:
@@ -32,8 +36,12 @@ class ExplainedEvaluation:
         logger: OpenPCDet's logger.
         folder: Folder of the results.
         settings: What to explain.
+        dataset: The data set of the batches; None: nothing is known of it.
 
     Raises:
+        InputError: If metrics are asked for, or detections selected by annotations, and the data
+            set has none; or if its classes are not the detector's.
+        SettingsMismatchError: If the folder belongs to another run.
         UnknownNameError: If the method, layer, a target or a kind of picture is unknown.
         NotApplicableError: If the detector cannot be explained, or not be asked about perturbed
             frames where Deletion or Insertion are to be measured.
@@ -47,22 +55,29 @@ class ExplainedEvaluation:
         logger: Any,
         folder: str | Path,
         settings: ExplainerSettings,
+        dataset: Any = None,
     ) -> None:
         self.left, self.logger = batches, logger
-        model = unwrap(model)
+        model, facts = unwrap(model), facts_of(dataset)
+        facts.warn(logger)
+        if settings.metrics and settings.on_error == 'raise':
+            facts.require_annotation(f'METRICS {list(settings.metrics)}')
         frames = FrameExplainer(
             model,
             settings.explainer,
             settings.targets,
             settings.select,
-            head=settings.head,
-            through_proposals=settings.through_proposals,
+            facts=facts,
+            **settings.tracing,
         )
+        frames.names = facts.frame_names(REMEDY, logger)
         recorder = Recorder(
             frames.settings,
             resume=settings.resume,
             interval=settings.interval,
             logger=logger,
+            data=facts.manifest,
+            remedy=REMEDY,
             **{**settings.outputs, 'dir': folder},
         )
         self.measurement = _measurement(model, settings, Path(folder), logger)
@@ -114,6 +129,8 @@ class ExplainedEvaluation:
         device = next(self.attachment.model.parameters()).device
         sum_over_processes(recorder.counts, device)
         self.logger.info(f'Explained: {recorder.counts.text()}; in {recorder.folder}')
+        if recorder.counts.unlabelled:
+            self.logger.warning(f'There was {UNKNOWN.no_annotation()}')
 
 
 def _measurement(
@@ -122,7 +139,7 @@ def _measurement(
     measure = settings.measure()
     if measure is None:
         return None
-    if {'deletion', 'insertion'} & set(measure.evaluator.metrics):
+    if PERTURBING & set(measure.evaluator.metrics):
         PcdetBlackBox(model, family=settings.head)  # Why it cannot be one, before the first frame.
     place = folder / 'metrics'
     return Measurement(measure, place, logger, settings.resume, settings.on_error)
@@ -132,7 +149,7 @@ def sum_over_processes(counts: Counts, device: torch.device) -> None:
     """Replaces the counts of one process by their sums over all."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return
-    names = ('frames', 'detections', 'resumed', 'failed')
+    names = counts.summed
     total = torch.tensor([getattr(counts, name) for name in names], device=device)
     distributed.all_reduce(total)
     for name, value in zip(names, total.tolist(), strict=True):
@@ -155,7 +172,11 @@ def explained(eval_one_epoch: Callable, out_dir: str | None = None) -> Callable:
         folder = Path(out_dir or settings.outputs.get('dir') or result_dir / 'explanations')
         if getattr(args, 'eval_all', False) and result_dir not in folder.parents:
             folder = folder / f'epoch_{epoch_id}'
-        with ExplainedEvaluation(model, len(dataloader), logger, folder, settings) as run:
+        dataset = getattr(dataloader, 'dataset', None)
+        with (
+            ExplainedEvaluation(model, len(dataloader), logger, folder, settings, dataset) as run,
+            readable_frames(dataset, settings.on_error, logger),
+        ):
             result = eval_one_epoch(
                 cfg, args, model, dataloader, epoch_id, logger,
                 *rest, result_dir=result_dir, **kwargs,

@@ -12,8 +12,12 @@ from ...core.structures import Detections, Explanation, Trace
 from ...core.targets import TargetSpec
 from ...methods import Explainer
 from ..common import frame_explainer as common
+from ..common.class_names import check_class_order
+from ..common.data_facts import UNKNOWN, DataFacts
 from ..common.frames import Frame
+from .detector import head_classes
 from .frames import detections_of, frames_of, ground_truth_of
+from .raw_scores import reports_logits
 from .tracer import Tracer
 
 
@@ -28,6 +32,10 @@ class FrameExplainer(common.FrameExplainer):
         class_names: Names of the classes, default those of the model.
         head: As in ``Tracer``.
         through_proposals: As in ``Tracer``.
+        facts: What the data set says of its frames.
+
+    Raises:
+        InputError: If the head calls its classes otherwise than the data set.
     """
 
     packages = ('pcdet',)
@@ -42,10 +50,14 @@ class FrameExplainer(common.FrameExplainer):
         class_names: Sequence[str] | None = None,
         head: str | None = None,
         through_proposals: bool = False,
+        facts: DataFacts = UNKNOWN,
     ) -> None:
         self._trace_options = {'head': head, 'through_proposals': through_proposals}
         names = class_names or getattr(model, 'class_names', ())
-        super().__init__(model, explainer, targets, select, names)
+        super().__init__(model, explainer, targets, select, names, facts)
+        self.names = facts.frame_names()
+        check_class_order(facts.classes, self.class_names, 'the detector (CLASS_NAMES)')
+        check_class_order(sorted(self.class_names), head_classes(model), 'CLASS_NAMES_EACH_HEAD')
 
     def _make_tracer(self, layer: str) -> Tracer:
         return Tracer(self.model, layer, **self._trace_options)
@@ -55,9 +67,14 @@ class FrameExplainer(common.FrameExplainer):
         """What decides an explanation, as plain data; a digest stands for the model's weights."""
         return {**super().settings, **self._trace_options}
 
+    @property
+    def point_range(self) -> tuple[float, ...]:
+        """As in ``adapters.common.frame_explainer.FrameExplainer``."""
+        return tuple(float(v) for v in self.model.dataset.point_cloud_range)
+
     def frames(self, batch: Mapping[str, Any]) -> list[Frame]:
         """Takes a batch apart; to be called before the host's own pass, which changes it."""
-        return frames_of(batch)
+        return frames_of(batch, self.names)
 
     def select(self, frame: Frame, output: Mapping[str, Tensor]) -> Explanation:
         """Returns what the predictions tell of a frame: an explanation without maps.
@@ -66,8 +83,7 @@ class FrameExplainer(common.FrameExplainer):
             frame: The frame.
             output: What the detector returned for it.
         """
-        settings = getattr(self.model, 'model_cfg', {}).get('POST_PROCESSING', {})
-        raw = bool(settings.get('OUTPUT_RAW_SCORE', False))
+        raw = reports_logits(self.model, output)
         predictions = detections_of(output, self.class_names, frame.frame_id, raw)
         return self._selected(frame, predictions, ground_truth_of(frame.inputs, self.class_names))
 

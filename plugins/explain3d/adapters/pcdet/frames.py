@@ -12,18 +12,24 @@ from torch import Tensor
 from ...core.errors import InputError, NotApplicableError
 from ...core.normalize import full_precision
 from ...core.structures import Detections
+from ..common.frame_names import FrameNames, numbered
 from ..common.frames import Frame
 
+#: Entries that name a frame.
+NAMING = ('frame_id', 'sequence', 'frame_idx')
+#: How frames get names of their own, for messages.
+REMEDY = "let the data set's __getitem__ give each frame a frame_id of its own."
 #: Entries whose rows carry the frame in column 0, and those that go with voxel_coords row by row.
 _INDEXED = ('points', 'voxel_coords')
 _WITH_VOXELS = ('voxels', 'voxel_num_points')
 
 
-def frames_of(batch: Mapping[str, Any]) -> list[Frame]:
+def frames_of(batch: Mapping[str, Any], names: FrameNames | None = None) -> list[Frame]:
     """Takes a batch apart; to be called before the host's own pass, which changes it.
 
     Args:
         batch: OpenPCDet's ``batch_dict``, on the model's device.
+        names: Makes names unique in a run; None: they are as they are, numbers those in the batch.
 
     Raises:
         InputError: If it has no points: expected by every result.
@@ -34,28 +40,52 @@ def frames_of(batch: Mapping[str, Any]) -> list[Frame]:
             'which saliency belongs. Keep USE_LEAD_XYZ and the points in the data configuration.'
         )
     size = int(batch['batch_size'])
+    numbers = range(size) if names is None else names.numbers(size)
     frames = []
-    for index in range(size):
+    for index, number in enumerate(numbers):
         inputs = one_frame(batch, index)
-        name = frame_id_of(batch, index)
-        frames.append(Frame(name, inputs['points'][:, 1:].clone(), inputs))
+        found = name_in(batch, index)
+        if names is not None:
+            found = names.name(found, number)
+        repeat = names is not None and names.is_repeat(number)
+        points = inputs['points'][:, 1:].clone()
+        frames.append(Frame(found or numbered(number), points, inputs, repeat=repeat))
     return frames
 
 
 def frame_id_of(batch: Mapping[str, Any], index: int) -> str:
-    """Names a frame by the batch's ``frame_id``, else by its number.
+    """Names a frame by the batch's ``frame_id``, else by its sequence, else by its number in it.
 
     Args:
         batch: OpenPCDet's ``batch_dict``.
         index: Which frame.
     """
-    names = batch.get('frame_id')
-    if names is None:
-        return f'frame_{index:06d}'
-    name = names[index]
-    if isinstance(name, (int, np.integer)):
-        return f'{int(name):06d}'
-    return str(name)
+    return name_in(batch, index) or numbered(index)
+
+
+def name_in(batch: Mapping[str, Any], index: int) -> str | None:
+    """Returns what a batch calls one of its frames, None for nothing."""
+    entries = {key: batch[key] for key in NAMING if batch.get(key) is not None}
+    return name_of({key: values[index] for key, values in entries.items()})
+
+
+def name_of(frame: Mapping[str, Any]) -> str | None:
+    """Returns what an item or an info of a data set calls its frame, None for nothing.
+
+    That is its ``frame_id``; without one ``{sequence}_{frame_idx}``, as PandaSet has them.
+    """
+    name, sequence, number = (frame.get(key) for key in NAMING)
+    if name is None and sequence is not None and number is not None:
+        return f'{_text(sequence)}_{_text(number)}'
+    return None if name is None else _text(name)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Tensor):
+        value = value.item()
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)  # Numbers of a batch become floats on their way to the device.
+    return f'{int(value):06d}' if isinstance(value, (int, np.integer)) else str(value)
 
 
 def one_frame(batch: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import itertools
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 from ...core.errors import Explain3DError, InputError
 from ...core.session import overridden
 from ..common.spconv_compat import ensure_cpu_backward
-from .checkpoints import checked_loading
-from .config import data_path, read_config
+from .checkpoints import checked_checkpoints
+from .config import data_path, read_config, require_frames
 from .cpu import cpu_mode
+from .entries import set_entry, taken_from
 from .evaluation import explained
-from .host import checked_script, find_script, import_host, replaced, require_device
+from .host import checked_script, find_script, import_host, require_device
 from .settings import SECTION, settings_of
 
 _USAGE = (
@@ -33,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command ``python -m explain3d.adapters.pcdet``."""
     parser = _parser('Runs the test script of OpenPCDet, and explains what is detected.', _USAGE)
     parser.add_argument('script', help="OpenPCDet's tools/test.py")
+    rank, argv = _without_rank(argv)
     args, rest = _parse(parser, argv)
-    _report(lambda: run(checked_script(args.script), rest, **_options(args)))
+    _report(lambda: run(checked_script(args.script), [*rank, *rest], **_options(args)))
 
 
 def run_tool(argv: Sequence[str]) -> None:
@@ -42,12 +44,14 @@ def run_tool(argv: Sequence[str]) -> None:
     usage = 'tools/test.py CONFIG.yaml [CHECKPOINT] [options]; no checkpoint with --eval_all'
     parser = _parser('Tests, and explains, a 3D detector of OpenPCDet.', usage)
     parser.add_argument('--pcdet', help='checkout of OpenPCDet; default: environment PCDET_ROOT')
+    rank, argv = _without_rank(argv)
     # Options of the script have values, which a parser that does not know them takes for positions.
     files = list(itertools.takewhile(lambda a: not str(a).startswith('-'), argv))
     args, rest = _parse(parser, argv[len(files) :])
     if not 1 <= len(files) <= 2:
         parser.error(f'expected a configuration and a checkpoint in front, received {files}')
-    rest = [*itertools.chain(*zip(('--cfg_file', '--ckpt'), map(str, files), strict=False)), *rest]
+    named = itertools.chain(*zip(('--cfg_file', '--ckpt'), map(str, files), strict=False))
+    rest = [*named, *rank, *rest]
     _report(lambda: run(find_script(args.pcdet), rest, **_options(args)))
 
 
@@ -65,13 +69,31 @@ def _parser(description: str, usage: str | None = None) -> argparse.ArgumentPars
 
 
 def _parse(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+    parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, list[str]]:
     """Reads our options; those of the script, and whatever follows ``--set``, are left."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     end = argv.index('--set') if '--set' in argv else len(argv)
     args, rest = parser.parse_known_args(argv[:end])
     return args, [*rest, *argv[end:]]
+
+
+def _without_rank(argv: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Takes the process's number out of a command line.
+
+    ``torch.distributed.launch``, which OpenPCDet's dist_test.sh calls, puts it in front of
+    everything: as ``--local_rank``, which its script knows, with torch 1, and as ``--local-rank``,
+    which it does not know, since torch 2.
+
+    Returns:
+        What the script gets for it, and the command line without it.
+    """
+    argv = list(map(str, sys.argv[1:] if argv is None else argv))
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--local-rank', '--local_rank', dest='rank')
+    end = argv.index('--set') if '--set' in argv else len(argv)
+    args, rest = parser.parse_known_args(argv[:end])
+    rank = [] if args.rank is None else ['--local_rank', args.rank]
+    return rank, [*rest, *argv[end:]]
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -114,6 +136,7 @@ def run(
         InputError: If the configuration, checkpoint or data set is not there.
     """
     script = checked_script(script)
+    argv, entries = taken_from(list(map(str, argv)))
     config, argv = _files(argv)
     require_device(device)
     ensure_cpu_backward()
@@ -121,7 +144,7 @@ def run(
         if device == 'cpu':
             stack.enter_context(cpu_mode())
         stack.enter_context(_as_script(script, argv))
-        stack.enter_context(_prepared(script, config, device == 'cpu', out_dir, explain))
+        stack.enter_context(_prepared(script, config, entries, device == 'cpu', out_dir, explain))
         runpy.run_path(str(script), run_name='__main__')
 
 
@@ -185,7 +208,12 @@ def _as_script(script: Path, argv: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _prepared(
-    script: Path, path: Path, on_cpu: bool, out_dir: str | None, explain: bool
+    script: Path,
+    path: Path,
+    entries: Mapping[str, Any],
+    on_cpu: bool,
+    out_dir: str | None,
+    explain: bool,
 ) -> Iterator[None]:
     """Puts our functions into the places through which the script calls OpenPCDet's."""
     template = import_host(script, on_cpu)
@@ -196,29 +224,28 @@ def _prepared(
 
     def cfg_from_yaml_file(cfg_file: str, cfg: Any) -> Any:
         content = read_config(path, tools)
+        for name, value in entries.items():
+            set_entry(content, name, value)
         if explain:
             settings_of(content)  # What is wrong with it is told before any data are read.
         return config.merge_new_config(config=cfg, new_config=content)
 
     def build_dataloader(dataset_cfg: Any, *args: Any, **kwargs: Any) -> Any:
         dataset_cfg.DATA_PATH = data_path(dataset_cfg.DATA_PATH, tools)
-        return host_dataloader(dataset_cfg, *args, **kwargs)
+        built = host_dataloader(dataset_cfg, *args, **kwargs)
+        require_frames(built[0], dataset_cfg)
+        return built
+
+    def fitting() -> bool:
+        """Whether weights have to be the model's."""
+        return explain and SECTION in config.cfg and settings_of(config.cfg).check_checkpoint
 
     host_dataloader = datasets.build_dataloader
     with ExitStack() as stack:
         stack.enter_context(overridden(config, 'cfg_from_yaml_file', cfg_from_yaml_file))
         stack.enter_context(overridden(datasets, 'build_dataloader', build_dataloader))
+        stack.enter_context(checked_checkpoints(template, fitting))
         if explain:
             evaluate = explained(eval_utils.eval_one_epoch, out_dir)
             stack.enter_context(overridden(eval_utils, 'eval_one_epoch', evaluate))
-            stack.enter_context(
-                replaced(
-                    template,
-                    '_load_state_dict',
-                    checked_loading(
-                        template._load_state_dict,
-                        lambda: SECTION in config.cfg and settings_of(config.cfg).check_checkpoint,
-                    ),
-                )
-            )
         yield

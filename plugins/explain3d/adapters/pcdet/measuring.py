@@ -17,6 +17,7 @@ from ..common.measuring import (
     ExplanationMeasure,
     RecordFolder,
     each_once,
+    nothing_to_measure,
     scalars_of,
     write_tables,
 )
@@ -46,6 +47,7 @@ class Measurement:
         self.folder, self.logger, self.on_error = folder, logger, on_error
         self.frames = RecordFolder(measure, folder / 'frames', resume)
         self.records: list[ObjectRecord] = []
+        self.objects = 0
 
     def add(self, explanation: Explanation) -> None:
         """Measures a frame.
@@ -53,6 +55,7 @@ class Measurement:
         Raises:
             InputError: As ``ExplanationMeasure.records``.
         """
+        self.objects += len(explanation.ground_truth or ())
         try:
             self.records += self.frames.records(explanation)
         except Explain3DError as error:
@@ -65,8 +68,10 @@ class Measurement:
         if not (distributed.is_available() and distributed.is_initialized()):
             return
         parts: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, [asdict(record) for record in self.records])
-        self.records = [ObjectRecord(**values) for part in parts for values in part]
+        mine = self.objects, [asdict(record) for record in self.records]
+        distributed.all_gather_object(parts, mine)
+        self.objects = sum(objects for objects, _ in parts)
+        self.records = [ObjectRecord(**values) for _, part in parts for values in part]
 
     def report(self) -> Mapping[str, float]:
         """Writes and logs the table, in the first process; returns the figures by name."""
@@ -74,7 +79,7 @@ class Measurement:
             return {}
         records = each_once(self.records)
         if not records:
-            self.logger.warning('No detection matched an object: there is nothing to measure.')
+            self.logger.warning(nothing_to_measure(self.objects))
             return {'saliency/objects': 0}
         table = table_of(records)
         text = write_tables(table, records, self.folder)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ...core.checks import (
+    require_choice,
+    require_dict,
+    require_flag,
+    require_names,
+    require_text,
+    suggestion,
+)
 from ...core.errors import InputError, UnknownNameError
+from ...core.selection import with_thresholds
+from ..common.frame_explainer import checked_explaining
 from ..common.measuring import ExplanationMeasure
+from ..common.outputs import check_run, checked_outputs
+from ..common.recorder import Recorder
+from .heads import HEADS
 
 SECTION = 'EXPLAINER'
+#: Metrics that ask the detector about perturbed frames.
+PERTURBING = frozenset({'deletion', 'insertion'})
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,8 @@ class ExplainerSettings:
         method: A registered explainer.
         args: Its settings.
         targets: What of a detection to explain, see ``core.targets.parse_targets``.
-        select: Arguments of ``core.selection.Selection``.
+        select: Arguments of ``core.selection.Selection``; with ``matched: tp`` or ``fp`` its
+            thresholds are those of ``protocol``, unless it says otherwise.
         outputs: ``dir`` (by default ``explanations`` in OpenPCDet's folder of results), ``save``
             and ``pictures``, see ``adapters.common.recorder.Recorder``.
         resume: Whether frames whose result is there, made with the same settings, weights, points
@@ -44,6 +59,11 @@ class ExplainerSettings:
             explained beside the refinement.
         metrics: How good the maps are is measured by these, some of ``metrics.saliency.METRICS``.
         protocol: Arguments of ``metrics.protocol.Protocol``.
+
+    Raises:
+        InputError: If a setting is of the wrong kind or out of its range.
+        UnknownNameError: If the method, a target, a metric, a kind of picture, or an argument of
+            one of them is unknown.
     """
 
     method: str = 'FFAM'
@@ -60,10 +80,26 @@ class ExplainerSettings:
     metrics: Sequence[str] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        require_text('METHOD', self.method, 'FFAM', optional=False)
+        require_dict('ARGS', self.args, '{LAYER: stride4}')
+        check_run(self.resume, self.on_error, self.interval, self.check_checkpoint)
+        _, targets, _ = checked_explaining(self.explainer, self.targets, self.select)
+        checked_outputs('OUTPUTS', self.outputs, Recorder, [target.name for target in targets])
+        require_choice('HEAD', self.head, HEADS, optional=True)
+        require_flag('THROUGH_PROPOSALS', self.through_proposals)
+        require_names('METRICS', self.metrics, 'deletion', optional=False)
+        ExplanationMeasure(self.metrics, self.protocol)
+
     @property
     def explainer(self) -> dict[str, Any]:
         """The explainer's configuration."""
         return {'type': self.method, **self.args}
+
+    @property
+    def tracing(self) -> dict[str, Any]:
+        """How the detector is traced, arguments of ``FrameExplainer``."""
+        return {'head': self.head, 'through_proposals': self.through_proposals}
 
     def measure(self) -> ExplanationMeasure | None:
         """Returns what measures the maps, or None if no metric is asked for."""
@@ -77,8 +113,10 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
         config: The whole configuration.
 
     Raises:
-        InputError: If there is no such section, it is no mapping, or the protocol is out of range.
-        UnknownNameError: If a key or a metric is unknown; the message lists the candidates.
+        InputError: If there is no such section, it is no mapping, or a value is out of its range.
+        UnknownNameError: If a key, a key of the outputs, the method, one of its settings, a
+            target, an argument of the selection, a metric or the family of heads is unknown; the
+            message lists the candidates.
     """
     section = config.get(SECTION)
     if not isinstance(section, Mapping):
@@ -91,8 +129,7 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
     known = [f.name for f in fields(ExplainerSettings)]
     for key in values:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f' Did you mean {close[0].upper()}?' if close else ''
+            hint = suggestion(key.upper(), [name.upper() for name in known]).replace("'", '')
             raise UnknownNameError(
                 f'Unknown key {key.upper()} in the section {SECTION}: expected some of '
                 f'{[name.upper() for name in known]}.{hint}'
@@ -107,9 +144,10 @@ def settings_of(config: Mapping[str, Any]) -> ExplainerSettings:
             )
     names = values.get('metrics')
     values['metrics'] = [names] if isinstance(names, str) else list(names or ())
-    settings = ExplainerSettings(**values)
-    settings.measure()  # What is wrong with it is told here.
-    return settings
+    select, protocol = (values.get(name) for name in ('select', 'protocol'))
+    if isinstance(select, Mapping) and isinstance(protocol, Mapping):
+        values['select'] = with_thresholds(select, protocol)
+    return ExplainerSettings(**values)
 
 
 def lowered(value: Any) -> Any:

@@ -25,7 +25,7 @@ from .detector import forgotten, head_of
 from .head_pass import raw_outputs
 from .heads import candidates_class
 from .layers import input_coords, layers
-from .proposals import proposals_of
+from .proposals import Proposals
 
 
 class Tracer:
@@ -85,8 +85,9 @@ class Tracer:
             NotApplicableError: If the layer does not run, or the detections do not depend on it.
         """
         batches: list[dict] = []
+        proposals = Proposals(self.model, self.through_proposals)
         replay = Replays(
-            lambda read, value: self._pass(predict, frame, read, value, batches),
+            lambda read, value: self._pass(predict, frame, read, value, batches, proposals),
             detections,
             frame.frame_id,
         )
@@ -120,6 +121,7 @@ class Tracer:
         read: Read,
         value: Tensor | None,
         batches: list[dict],
+        proposals: Proposals,
     ) -> tuple[Leaf, dict[str, Tensor]]:
         """Runs the frame with a graph from the layer on; ``value`` stands in for its features.
 
@@ -130,7 +132,7 @@ class Tracer:
             frozen_evaluation(self.model),
             forgotten(self.model),
             differentiable_sparse_convolutions(self.model),
-            proposals_of(self.model, self.through_proposals),
+            proposals.deciding(),
             leaf_at(self.module, self.layer.name, self.layer.key, value) as leaf,
         ):
             candidates, batch = self._run(predict, inputs)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import NotApplicableError
 from ..common.voxels import hard_voxels
 
 
@@ -32,11 +31,6 @@ class VoxelSettings:
         """Reads them from the detector's data set."""
         dataset = model.dataset
         steps = [s for s in dataset.dataset_cfg.DATA_PROCESSOR if _makes_voxels(s)]
-        if any(step.get('DOUBLE_FLIP', False) for step in steps):
-            raise NotApplicableError(
-                'The data processor adds flipped copies of a frame, whose predictions are merged: '
-                'expected one pass a frame. Use the configuration without DOUBLE_FLIP.'
-            )
         held = [int(step['MAX_POINTS_PER_VOXEL']) for step in steps]
         return cls(
             tuple(float(v) for v in dataset.voxel_size),
@@ -54,7 +48,11 @@ class VoxelSettings:
         return ((cells >= 0) & (cells < shape)).all(dim=1)
 
     def batch(self, clouds: Sequence[Tensor]) -> dict[str, Any]:
-        """Returns OpenPCDet's ``batch_dict``, in float as it moves data to the model."""
+        """Returns OpenPCDet's ``batch_dict``, in float as it moves data to the model.
+
+        Args:
+            clouds: (N, P) points of each frame, on one device.
+        """
         batch = {'batch_size': len(clouds), 'points': _numbered([c.float() for c in clouds])}
         if self.max_points is None:
             return batch
@@ -68,6 +66,20 @@ class VoxelSettings:
             'voxel_coords': _numbered([c.float() for c in coords]),
             'voxel_num_points': torch.cat(counts).float(),
         }
+
+    def full_batch(self, clouds: Sequence[Tensor]) -> dict[str, Any]:
+        """Returns OpenPCDet's ``batch_dict``, of two frames where one would be a single voxel.
+
+        ``PillarVFE`` squeezes a single pillar's axis away. Of two frames that are the same the
+        second is not looked at.
+
+        Args:
+            clouds: As in ``batch``.
+        """
+        batch = self.batch(clouds)
+        if 'voxels' in batch and len(batch['voxels']) == 1:
+            return self.batch([clouds[0]] * 2)
+        return batch
 
 
 def _makes_voxels(step: Mapping[str, Any]) -> bool:

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
-from .kitti import frame_files, replace_file, simulate, write_frame
+from ...core.results_atomic import atomic_write
+from ..contents import missing_units, read_json, recorded, replace_file
+from .kitti import simulate, write_frame
 
 # Raised whenever the same seed gives other data.
 GENERATOR_VERSION = 2
@@ -79,7 +81,7 @@ def build_kitti(
         )
     _claim(root, parameters)
     names = parameters.splits()['trainval']
-    missing = [n for n in names if not all(p.exists() for p in frame_files(root, n).values())]
+    missing = missing_units(root, names, report)
     if missing:
         report(f'{root}: making {len(missing)} of {len(names)} frames with {workers} workers')
         jobs = [(root, parameters, name) for name in missing]
@@ -88,7 +90,9 @@ def build_kitti(
         report(f'{root}: all {len(names)} frames are there')
     for split, members in parameters.splits().items():
         text = ''.join(f'{name}\n' for name in members)
-        (root / 'ImageSets' / f'{split}.txt').write_text(text)
+        replace_file(
+            root / 'ImageSets' / f'{split}.txt', lambda path, text=text: path.write_text(text)
+        )
     return root
 
 
@@ -113,7 +117,10 @@ def claim_folder(root: Path, wanted: dict) -> None:
     """
     path = root / MANIFEST
     if path.exists():
-        found = json.loads(path.read_text())
+        remedy = f'Delete {root} to make the data set anew, or choose another folder.'
+        found = read_json(path, 'the manifest of a mini data set', remedy)
+        if not isinstance(found, dict):
+            raise InputError(f'{path} is damaged: expected a manifest. {remedy}')
         if found != wanted:
             keys = sorted(set(found) | set(wanted))
             changed = {k: found.get(k) for k in keys if found.get(k) != wanted.get(k)}
@@ -129,9 +136,8 @@ def claim_folder(root: Path, wanted: dict) -> None:
         )
     root.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        replace_file(
-            path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + '\n')
-        )
+        with atomic_write(path, 'the manifest') as file:
+            file.write((json.dumps(wanted, indent=1) + '\n').encode())
 
 
 def run_jobs(
@@ -174,4 +180,5 @@ def run_jobs(
 def _make_one(job: tuple[Path, KittiParameters, str]) -> None:
     root, parameters, name = job
     frame = simulate(parameters.seed, int(name), parameters.fov_only, parameters.image_step)
-    write_frame(root, name, frame)
+    with recorded(root, name):
+        write_frame(root, name, frame)

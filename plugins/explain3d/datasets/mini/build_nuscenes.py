@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
+from ..contents import missing_units, recorded, replace_file
 from .build import claim_folder, run_jobs
-from .kitti import replace_file
 from .nuscenes import Recipe, make_scene, rows_file
 from .nuscenes_schema import SPLITS, constant_tables, scene_names
 from .rig import CHANNELS
@@ -96,7 +96,7 @@ def build_nuscenes(
     parameters.check()
     claim_folder(root, parameters.manifest())
     scenes = parameters.scenes()
-    missing = [name for name in scenes if not rows_file(root, name).exists()]
+    missing = missing_units(root, scenes, report)
     if missing:
         report(f'{root}: making {len(missing)} of {len(scenes)} scenes with {workers} workers')
         jobs = [(root, name, scenes[name], _recipe(parameters)) for name in missing]
@@ -112,7 +112,9 @@ def _recipe(parameters: NuScenesParameters) -> Recipe:
 
 
 def _make_one(job: tuple[Path, str, str, Recipe]) -> None:
-    make_scene(*job)
+    root, name, _, _ = job
+    with recorded(root, name):
+        make_scene(*job)
 
 
 def _write_tables(root: Path, parameters: NuScenesParameters) -> None:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
+from ..contents import missing_units, recorded, replace_file
 from . import waymo_mmdet3d, waymo_pcdet
 from .build import claim_folder, run_jobs
-from .kitti import replace_file
 from .waymo import SPLITS, FrameRecord, Recipe, Segment, SegmentId
 
 # Raised whenever the same seed gives other data.
@@ -95,7 +95,8 @@ def build_waymo(
     parameters.check()
     claim_folder(root, parameters.manifest())
     segments = parameters.segments()
-    missing = [segment for segment in segments if not records_file(root, segment).exists()]
+    names = missing_units(root, [segment.name for segment in segments], report)
+    missing = [segment for segment in segments if segment.name in names]
     if missing:
         report(f'{root}: making {len(missing)} of {len(segments)} segments with {workers} workers')
         run_jobs(_make_one, [(root, s, parameters) for s in missing], workers, report, 'segment')
@@ -121,10 +122,11 @@ def _make_one(job: tuple[Path, SegmentId, WaymoParameters]) -> None:
     """Simulates one segment: writes its sensor files, then its labels."""
     root, segment, parameters = job
     maker = Segment(segment, parameters)
-    for frame, reading in enumerate(maker.readings()):
-        for host in parameters.hosts:
-            HOSTS[host].write_reading(root, segment, frame, reading)
-    text = json.dumps([record.dump() for record in maker.records()])
     path = records_file(root, segment)
     path.parent.mkdir(exist_ok=True)
-    replace_file(path, lambda temporary: temporary.write_text(text))
+    with recorded(root, segment.name):
+        for frame, reading in enumerate(maker.readings()):
+            for host in parameters.hosts:
+                HOSTS[host].write_reading(root, segment, frame, reading)
+        text = json.dumps([record.dump() for record in maker.records()])
+        replace_file(path, lambda temporary: temporary.write_text(text))

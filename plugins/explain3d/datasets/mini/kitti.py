@@ -6,13 +6,12 @@ and turn about y. The LiDAR frame has x forward, y left, z up, 1.73 m above the 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..contents import replace_file
 from .camera import Camera
 from .lidar import Lidar
 from .scene import ObjectState, Pose, Snapshot
@@ -294,10 +293,3 @@ def write_frame(root: Path, name: str, frame: Frame) -> None:
     replace_file(files['image_2'], lambda path: picture.save(path, 'PNG', compress_level=4))
     replace_file(files['calib'], lambda path: path.write_text(frame.calib.text()))
     replace_file(files['label_2'], lambda path: path.write_text(labels))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls ``write`` with a temporary path beside ``path``, then renames."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    write(temporary)
-    os.replace(temporary, path)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contents import replace_file
 from . import nuscenes_files as files
 from . import nuscenes_schema as schema
 from .drive import random_drive
-from .kitti import replace_file
 from .mesh import yaw_matrix
 from .replay import Replay
 from .rig import CHANNELS, Rig, nuscenes_rig

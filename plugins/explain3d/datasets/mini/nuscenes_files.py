@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contents import replace_file
 from .ground import Ground
-from .kitti import replace_file
 from .lidar import Sweep
 from .radar import FALSE_ALARM, RadarSweep
 from .scene import Pose

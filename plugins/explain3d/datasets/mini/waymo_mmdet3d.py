@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .kitti import replace_file
+from ..contents import replace_file
 from .nuscenes_files import write_picture
 from .waymo import (
     CYCLIST,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .kitti import replace_file
+from ..contents import replace_file
 from .waymo import Box, FrameRecord, Reading, Recipe, SegmentId
 from .waymo_rig import cameras
 

@@ -132,12 +132,20 @@ def test_files_are_made_once(folder):
     add_bev_infos(root, names, sweeps=3, report=said.append)
     assert len(opened) == 2
     assert [path.name for path in sorted(root.iterdir())] == [*names, made.name]
+    sound = made.read_bytes()
+    made.write_bytes(sound[:-10])
+    add_bev_infos(root, names, sweeps=3, report=said.append)
+    assert f'{made} is no info file' in said[-2]
+    assert made.read_bytes() == sound
 
 
 def test_what_infos_need(folder):
     root, _ = folder
     with pytest.raises(InputError, match='create_data.py nuscenes'):
         add_bev_infos(root, ['nuscenes_infos_train.pkl'])
+    (root / 'half.pkl').write_bytes(pickle.dumps(dict(metainfo={}))[:-4])
+    with pytest.raises(InputError, match=r'half\.pkl is no info file .*make it again'):
+        add_bev_infos(root, ['half.pkl'])
     bare = pickle.dumps(dict(metainfo={}, data_list=[]))
     (root / 'bare.pkl').write_bytes(bare)
     with pytest.raises(InputError, match='give it with --version'):

@@ -21,7 +21,7 @@ from explain3d.core.errors import (
     ResultFileError,
     UnknownNameError,
 )
-from explain3d.core.results import ResultStore
+from explain3d.core.results import ResultStore, SettingsMismatchError
 from explain3d.lmd import Decomposition, Seed
 
 
@@ -180,7 +180,7 @@ def test_a_run_goes_on_where_it_stopped(model, tmp_path, calls):
         assert torch.equal(a.pred_bev_seg.logits, b.pred_bev_seg.logits)
 
 
-@pytest.mark.parametrize('what', ['damage', 'rules', 'weights', 'inputs', 'resume'])
+@pytest.mark.parametrize('what', ['damage', 'inputs', 'resume'])
 def test_what_does_not_fit_is_computed_again(model, tmp_path, calls, what):
     run(model, tmp_path, [tiny.batch(0), tiny.batch(1)])
     batches, settings = [tiny.batch(0), tiny.batch(1)], {}
@@ -189,11 +189,6 @@ def test_what_does_not_fit_is_computed_again(model, tmp_path, calls, what):
         path = store(tmp_path).path_of('t1')
         path.write_bytes(path.read_bytes()[:-30])
         expected = ['t1']
-    elif what == 'rules':
-        settings = dict(rules=dict(bias_split='sum'))
-    elif what == 'weights':
-        with torch.no_grad():
-            model.head.bias += 1
     elif what == 'inputs':
         sample = batches[0]['data_samples'][0]
         sample.set_metainfo(dict(cam2ref=sample.metainfo['cam2ref'] + 0.1))
@@ -204,6 +199,88 @@ def test_what_does_not_fit_is_computed_again(model, tmp_path, calls, what):
     run(model, tmp_path, batches, **settings)
     assert calls == expected
     assert len(store(tmp_path)) == 2
+
+
+def test_a_folder_belongs_to_one_run(model, tmp_path, calls):
+    run(model, tmp_path, [tiny.batch(0)])
+    with pytest.raises(SettingsMismatchError, match="rules.bias_split: 'identity' -> 'sum'"):
+        run(model, tmp_path, [tiny.batch(0)], rules=dict(bias_split='sum'))
+    with torch.no_grad():
+        model.head.bias += 1
+    with pytest.raises(SettingsMismatchError, match='belongs to another run.*model: '):
+        run(model, tmp_path, [tiny.batch(0)])
+    assert calls == ['t0']
+
+
+def without_objects(*indices):
+    """A batch whose annotation is empty."""
+    batch = tiny.batch(*indices)
+    for sample in batch['data_samples']:
+        sample.gt_bev_seg.data = torch.zeros_like(sample.gt_bev_seg.data)
+    return batch
+
+
+def test_a_stored_frame_has_todays_annotation(model, tmp_path, calls):
+    drawn = dict(results=dict(pictures=['sigmoid']))
+    picture = tmp_path / 'decompositions/pictures/t0_sigmoid.png'
+    run(model, tmp_path, [without_objects(0, 1)], **drawn)
+    assert not store(tmp_path).load('t0').ground_truth.any()
+    before = picture.read_bytes()
+    batch = tiny.batch(0, 1)
+    batch['data_samples'][1].gt_bev_seg = without_objects(1)['data_samples'][0].gt_bev_seg
+    for _ in range(2):
+        samples = run(model, tmp_path, [copy.deepcopy(batch)], **drawn)
+        truth = tiny.item(0)['data_samples'].gt_bev_seg.data[0]
+        for found in (samples[0].decomposition, store(tmp_path).load('t0')):
+            assert torch.equal(found.ground_truth, truth)
+            assert found.output.conservation_error() < 1e-6
+        assert picture.read_bytes() != before
+    assert calls == ['t0', 't1']
+    annotated = dict(gradcam=dict(layers=['fuse'], region='annotated'))
+    region = tmp_path / 'region'
+    run(model, region, [without_objects(0), tiny.batch(1)], **annotated)
+    calls.clear()
+    run(model, region, [tiny.batch(0), tiny.batch(1)], **annotated)
+    assert calls == ['t0']  # What is explained is the annotated region: it has to be made anew.
+    fresh = run(model, tmp_path / 'fresh', [tiny.batch(0)], **annotated)[0].decomposition
+    stored = store(region).load('t0')
+    assert torch.equal(stored.ground_truth, fresh.ground_truth)
+    for name, gradcam in ResultStore(tmp_path / 'fresh/decompositions').load('t0').gradcams.items():
+        assert torch.equal(stored.gradcams[name], gradcam)
+
+
+def test_frames_without_a_name_have_files_of_their_own(model, tmp_path, calls):
+    batches = [tiny.batch(0), tiny.batch(1, 2)]
+    for batch in batches:
+        for sample in batch['data_samples']:
+            sample.set_metainfo(dict(token=None))
+    for _ in range(2):
+        run(model, tmp_path, batches)
+        assert list(store(tmp_path).paths()) == [f'frame_{i:06d}' for i in range(3)]
+    assert len(calls) == 3
+    for i, sample in enumerate(batches[1]['data_samples']):
+        sample.set_metainfo(dict(token=f't{i}', sample_idx=7))
+    with pytest.raises(InputError, match="Two frames are called '000007': t0 and t1.*frame_id"):
+        run(model, tmp_path / 'index', batches[1:], frame_id='sample_idx')
+    assert not list(tmp_path.glob('index/decompositions/*.npz'))
+
+
+def test_the_annotated_region_needs_an_annotated_split(model, tmp_path):
+    host = runner(model, tmp_path, [])
+
+    class Empty:
+        metainfo = {}
+
+        def __len__(self):
+            return 2
+
+        def get_data_info(self, index):
+            return dict(vehicles=dict(size=[]))
+
+    host.test_dataloader = SimpleNamespace(dataset=Empty())
+    hook = LMDHook(gradcam=dict(layers=['fuse'], region='annotated'))
+    with pytest.raises(InputError, match="region='annotated'.*without an annotated object"):
+        hook.before_test_epoch(host)
 
 
 def test_two_processes_fill_one_folder_with_the_same_files(model, tmp_path):
@@ -306,7 +383,7 @@ def test_the_wrapper_refuses_weights_of_another_model(model, tmp_path):
     assert not list(tmp_path.glob('b/*.npz'))
     wrapped.load_state_dict(model.state_dict())
     assert 'decomposition' in wrapped.test_step(tiny.batch(0))[0]
-    careless = DecomposedModel(*settings, check_checkpoint=False)
+    careless = DecomposedModel(settings[0], dict(dir=str(tmp_path / 'c')), check_checkpoint=False)
     careless.load_state_dict(state, strict=False)
     assert 'decomposition' in careless.eval().test_step(tiny.batch(0))[0]
 

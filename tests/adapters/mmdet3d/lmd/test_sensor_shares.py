@@ -70,6 +70,20 @@ def test_predictions_are_the_models_own(case):
         assert torch.equal(*boxes)
 
 
+def test_a_stored_frame_has_todays_class_names(case):
+    _, model, _, _, found = case
+    stored = found[0]
+    decomposer = ShareDecomposer(model, class_names=CLASSES)
+    frame = decomposer.frames(cases.batch(0, 1))[0]
+    assert decomposer.as_today(stored, frame) is stored
+    renamed = ShareDecomposer(model, class_names=('van', *CLASSES[1:]))
+    assert renamed.settings == decomposer.settings  # Names decide no figure.
+    today = renamed.as_today(stored, frame)
+    assert today.detections.class_names == ('van', *CLASSES[1:])
+    assert torch.equal(today.parts.parts, stored.parts.parts)
+    assert stored.detections.class_names == CLASSES
+
+
 def test_every_attribute_of_every_detection_is_read_where_it_was_decoded(case):
     head, model, _, _, found = case
     for frame in found:

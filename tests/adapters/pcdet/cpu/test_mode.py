@@ -16,7 +16,9 @@ from explain3d.adapters.pcdet.cpu.stand_ins import EXTENSIONS
 
 FILES = {
     'pcdet/__init__.py': 'from .version import __version__',
-    'pcdet/utils.py': 'import SharedArray, torchvision\nfrom tensorboardX import SummaryWriter',
+    'pcdet/utils.py': (
+        'import SharedArray, cv2, torchvision\nfrom tensorboardX import SummaryWriter'
+    ),
     'pcdet/needs.py': 'import no_such_needed_package',
     'pcdet/pillars.py': 'import torch_scatter',
     'pcdet/datasets/__init__.py': 'from .argo2.argo2_dataset import Argo2Dataset',
@@ -34,7 +36,7 @@ FILES = {
 }
 
 # Installed or not, these count as missing here: what the machine has must not decide the test.
-ABSENT = ('SharedArray', 'torchvision', 'tensorboardX', 'torch_scatter', 'av2')
+ABSENT = ('SharedArray', 'cv2', 'torchvision', 'tensorboardX', 'torch_scatter', 'av2')
 
 
 @pytest.fixture
@@ -148,6 +150,8 @@ def test_packages_that_are_rarely_used_refuse_when_they_are_used(package):
             utils.SharedArray.attach('shm://a')
         with pytest.raises(CpuModeError, match='torchvision.transforms.Compose'):
             utils.torchvision.transforms.Compose([])
+        with pytest.raises(CpuModeError, match='cv2.imread.*pip install opencv-python-headless'):
+            utils.cv2.imread('picture.jpg')
         with pytest.raises(CpuModeError, match='--eval_all'):
             utils.SummaryWriter('folder')
         with pytest.raises(CpuModeError, match='pip install av2'):

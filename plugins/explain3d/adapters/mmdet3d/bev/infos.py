@@ -14,7 +14,6 @@ For each sample of an info file this adds:
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explain3d.core.errors import InputError
+from explain3d.core.results_atomic import atomic_write
 
 from .geometry import rigid_inverse
 from .radar import RADARS
@@ -68,7 +68,7 @@ def add_bev_infos(
         source = info_file(root, name)
         target, stamp = target_path(source), _stamp(source, sweeps)
         made.append(target)
-        if target.exists() and read_infos(target)['metainfo'].get('bev') == stamp:
+        if target.exists() and _is_current(target, stamp, report):
             report(f'{target}: up to date')
             continue
         infos = read_infos(source)
@@ -83,6 +83,14 @@ def add_bev_infos(
         _write(target, infos)
         report(f'{target}: {len(infos["data_list"])} samples')
     return made
+
+
+def _is_current(target: Path, stamp: dict, report: Callable[[str], None]) -> bool:
+    try:
+        return read_infos(target).get('metainfo', {}).get('bev') == stamp
+    except InputError as error:
+        report(f'{error} It is made again.')
+        return False
 
 
 def info_file(root: str | Path, name: str) -> Path:
@@ -189,13 +197,26 @@ def _stamp(source: Path, sweeps: int) -> dict:
 
 
 def read_infos(path: Path) -> dict:
-    """Returns what an info file holds."""
-    with path.open('rb') as file:
-        return pickle.load(file)
+    """Returns what an info file holds.
+
+    It is pickle: reading one runs whatever code it holds, as MMDetection3D's data sets do.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        with path.open('rb') as file:
+            return pickle.load(file)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Whatever pickle makes of other bytes.
+        raise InputError(
+            f'{path} is no info file ({type(error).__name__}: {error}): expected one that '
+            "MMDetection3D's tools/create_data.py or tools/make_mini_dataset.py wrote. Delete it "
+            'and make it again.'
+        ) from error
 
 
 def _write(path: Path, infos: dict) -> None:
-    partial = path.with_name(path.name + '.partial')
-    with partial.open('wb') as file:
+    with atomic_write(path, 'the info file') as file:
         pickle.dump(infos, file)
-    os.replace(partial, path)

@@ -9,6 +9,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
+from explain3d.core.checks import require_number, require_numbers
 from explain3d.core.errors import InputError
 from explain3d.metrics.bev_iou import intersection_and_union, iou, ring_masks
 from explain3d.registry import METRICS
@@ -29,6 +30,9 @@ class BEVSegMetric(BaseMetric):
         rings: (low, high) distances, metres.
         threshold: A cell is predicted where the sigmoid is above this.
         **kwargs: As for mmengine's ``BaseMetric``.
+
+    Raises:
+        InputError: If a setting is of the wrong kind or out of its range.
     """
 
     default_prefix = 'bev'
@@ -40,8 +44,10 @@ class BEVSegMetric(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.rings = tuple(tuple(ring) for ring in rings)
-        self.threshold = threshold
+        self.rings = tuple(require_numbers('each ring', ring, 2) for ring in rings)
+        for low, high in self.rings:
+            require_number('the outer end of a ring', high, above=low)
+        self.threshold = require_number('threshold', threshold, above=0, below=1)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts a batch."""

@@ -24,6 +24,8 @@ class AnchorCandidates(Candidates):
         dir_cls_preds: For each level, (1, anchors * 2, H, W).
     """
 
+    dense = True
+
     def __init__(
         self,
         head: nn.Module,

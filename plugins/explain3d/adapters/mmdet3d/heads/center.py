@@ -20,6 +20,8 @@ class CenterCandidates(Candidates):
             and rot (sine, cosine).
     """
 
+    dense = True
+
     def __init__(self, head: nn.Module, tasks: list[list[dict[str, Tensor]]], *_: Any, **__: Any):
         self.head = head
         self.maps = [task[0] for task in tasks]

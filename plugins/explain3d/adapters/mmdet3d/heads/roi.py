@@ -25,6 +25,7 @@ class PVRCNNCandidates(Candidates):
     """
 
     intercepts = 'get_results'
+    chosen_by = 'a proposal layer'
 
     def __init__(
         self, head: nn.Module, rois: Tensor, scores: Tensor, deltas: Tensor, labels: list[Tensor],
@@ -39,6 +40,10 @@ class PVRCNNCandidates(Candidates):
     def of_label(self, label: int) -> Tensor:
         """Returns the proposals of that label."""
         return (self.labels == label).nonzero().flatten()
+
+    def choice(self) -> Tensor:
+        """Returns the proposals."""
+        return self.rois
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the refined proposals."""

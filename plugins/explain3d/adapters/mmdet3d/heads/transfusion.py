@@ -24,6 +24,8 @@ class TransFusionCandidates(Candidates):
             center (cells), height, dim (logarithms) and rot (sine, cosine).
     """
 
+    chosen_by = 'a heat map whose highest cells become queries'
+
     def __init__(
         self, head: nn.Module, outputs: list[list[dict[str, Tensor]]], *_: Any, **__: Any
     ) -> None:
@@ -34,6 +36,10 @@ class TransFusionCandidates(Candidates):
     def of_label(self, label: int) -> Tensor:
         """Returns all queries."""
         return torch.arange(len(self.rows['center']), device=self.rows['center'].device)
+
+    def choice(self) -> Tensor:
+        """Returns the heat map's scores of the queries: each pass has its own."""
+        return self.rows['query_heatmap_score'].detach()
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the queries' boxes."""

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from ....core.errors import InputError
+from ....core.errors import NotApplicableError
 from ....core.session import frozen_evaluation
 from ....lmd import Decomposition, Rules
 from ....lmd.detections import SensorShares
 from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.shares import energy, shares
+from ...common.model_intake import MMDET3D, PCDET, require_toolbox, toolbox_of, unwrapped
+from ..batches import collated
 from ..detector import unwrap
 from .decomposer import FrameDecomposer, OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
 from .share_decomposer import ShareDecomposer
@@ -31,7 +32,7 @@ def decompose(
     """Decomposes what a fusion model predicts into its modalities (LMD).
 
     Args:
-        model: A model of MMDetection3D, or any network; left as found.
+        model: A model of MMDetection3D, or any network, in its wrappers or not; left as found.
         data: For a model of MMDetection3D an item of its data set or a collated batch; for any
             other network its argument, or a tuple of its arguments.
         seeds: Where components start: ``lmd.Seed``s or dicts of them, or a word that
@@ -48,7 +49,8 @@ def decompose(
 
     Raises:
         UnknownNameError: If a module, rule or mode is unknown.
-        NotApplicableError: If a seed or output is not reached, or is not given.
+        NotApplicableError: If a seed or output is not reached, or is not given, as a detector of
+            OpenPCDet does not propose them.
         InputError: If the data are no batch, or an output is not finite.
 
     Examples:
@@ -57,10 +59,17 @@ def decompose(
         >>> seeds = [explain3d.lmd.Seed('fuse', split=dict(a=8, b=8))]  # doctest: +SKIP
         >>> explain3d.decompose(net, x, seeds, ['head'])  # doctest: +SKIP
     """
-    inner = unwrap(model)
+    inner = unwrapped(model)
+    inner = unwrap(inner) if hasattr(inner, 'test_step') else inner
+    if toolbox_of(inner) == PCDET and (seeds is None or outputs is None):
+        raise NotApplicableError(
+            f'{type(inner).__name__} of OpenPCDet does not propose where to begin and to end: '
+            'expected seeds and outputs. Which sensor made the boxes of a BevFusion, '
+            'explain3d.sensor_shares(model, dataset[0]) tells.'
+        )
     if not hasattr(inner, 'test_step'):
-        return _decompose_network(model, data, seeds, outputs, rules, **settings)
-    batch, one = _batch_of(inner, data)
+        return _decompose_network(inner, data, seeds, outputs, rules, **settings)
+    batch, one = collated(inner, data)
     decomposer = FrameDecomposer(inner, seeds, outputs, rules, **settings)
     with frozen_evaluation(inner):
         _, found = decomposer.decompose(inner.test_step, batch, decomposer.frames(batch))
@@ -131,23 +140,9 @@ def sensor_shares(
         >>> frame.parts.shares('logit')  # (K, M + 1) of camera, LiDAR, bias; doctest: +SKIP
     """
     inner = unwrap(model)
-    batch, one = _batch_of(inner, data)
+    require_toolbox(inner, MMDET3D)
+    batch, one = collated(inner, data)
     decomposer = ShareDecomposer(inner, seeds, **settings)
     with frozen_evaluation(inner):
         _, found = decomposer.decompose(inner.test_step, batch, decomposer.frames(batch))
     return found[0] if one else found
-
-
-def _batch_of(model: nn.Module, data: Any) -> tuple[Any, bool]:
-    """Returns a collated batch, and whether it was made of one item.
-
-    Raises:
-        InputError: If the data are neither.
-    """
-    if not isinstance(data, Mapping) or 'data_samples' not in data:
-        raise InputError(
-            f'Expected an item of a data set or a collated batch for {type(model).__name__}, '
-            f'received {type(data).__name__}.'
-        )
-    one = not isinstance(data['data_samples'], (list, tuple))
-    return (pseudo_collate([data]) if one else data), one

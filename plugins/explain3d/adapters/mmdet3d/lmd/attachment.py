@@ -35,13 +35,15 @@ class DecompositionAttachment(ModelAttachment):
     def _predict_and_decompose(self, data: Any) -> list:
         frames = self.worker.frames(data)
         for frame in frames:
-            self.recorder.claim(frame.frame_id, frame.source)
+            if not frame.repeat:
+                self.recorder.claim(frame.frame_id, frame.identity())
         stored = [self.recorder.stored(frame) for frame in frames]
-        if all(found is not None for found in stored):
+        today = [self._as_today(*pair) for pair in zip(stored, frames, strict=True)]
+        if all(found is not None for found in today):
             samples = self._host(data)
-            for found, frame in zip(stored, frames, strict=True):
-                self.recorder.resumed(found, frame)
-            return self._with_field(samples, stored)
+            for found, frame, old in zip(today, frames, stored, strict=True):
+                self.recorder.resumed(found, frame, updated=found is not old)
+            return self._with_field(samples, today)
         try:
             samples, results = self.worker.decompose(self._host, data, frames)
             for found, frame in zip(results, frames, strict=True):
@@ -51,6 +53,18 @@ class DecompositionAttachment(ModelAttachment):
             # The host's own prediction does not depend on what became of the decomposition.
             return self._host(data)
         return self._with_field(samples, results)
+
+    def _as_today(self, found: Any, frame: BatchFrame) -> Any:
+        """Returns what a file holds with today's annotation; None if it has to be computed."""
+        if found is None:
+            return None
+        result = self.worker.as_today(found, frame)
+        if result is None:
+            self.recorder.logger.warning(
+                f'Frame {frame.frame_id!r} has a result that was made with another annotation in '
+                f'{self.recorder.folder}: it is computed again.'
+            )
+        return result
 
     def _failed(self, frames: Sequence[BatchFrame], error: Exception) -> None:
         for frame in frames:

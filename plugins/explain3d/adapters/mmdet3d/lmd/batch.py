@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from ....core.errors import InputError
 from ....lmd.frame import BevArea
+from ...common.frame_names import FrameNames
+from ...common.frames import digest_of
 from ..frames import frame_id_of
 
 #: Sensors whose points are kept for pictures: their key in ``inputs`` and their name.
@@ -27,25 +28,28 @@ class BatchFrame:
         frame_id: Names it.
         inputs: Its entry of each of ``inputs``.
         sample: Its data sample.
-        source: What it is, to tell two frames of one name apart.
+        source: What it is, to tell two frames of one name apart; None where nothing but its
+            inputs does.
+        repeat: Whether a sampler added it to give every process equally many frames.
     """
 
     frame_id: str
     inputs: Mapping[str, Any]
     sample: Any
-    source: str
+    source: str | None
+    repeat: bool = False
 
     def digest(self) -> str:
-        """A digest of all that the model gets: inputs and arrays of the meta information."""
-        digest = hashlib.blake2b(digest_size=16)
+        """A digest of all that the model gets: inputs and arrays of the meta information.
+
+        The annotation is no part of it.
+        """
         meta = {k: v for k, v in self.sample.metainfo.items() if _is_numeric(v)}
-        for name, value in sorted({**meta, **self.inputs}.items()):
-            if isinstance(value, Tensor):
-                value = value.detach().cpu().numpy()
-            array = np.ascontiguousarray(value)
-            digest.update(f'{name} {array.shape} {array.dtype}'.encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return digest_of({**meta, **self.inputs})
+
+    def identity(self) -> str:
+        """What tells the frame from others of its name."""
+        return self.source or f'inputs of digest {self.digest()}'
 
     def images(self) -> dict[str, np.ndarray]:
         """Returns the cameras' pictures (H, W, 3), RGB in [0, 1], as the pipeline made them."""
@@ -84,12 +88,15 @@ class BatchFrame:
         return None if grid is None or not {'x', 'z'} <= set(grid) else BevArea.of_grid(grid)
 
 
-def frames_of(data: Mapping[str, Any], key: str | None = None) -> list[BatchFrame]:
+def frames_of(
+    data: Mapping[str, Any], key: str | None = None, names: FrameNames | None = None
+) -> list[BatchFrame]:
     """Takes a collated batch apart.
 
     Args:
         data: ``inputs``, whose entries are lists or tensors of B, and ``data_samples``.
         key: Entry of the meta information that names a frame.
+        names: Makes names unique in a run; None: they are as they are, numbers those in the batch.
 
     Raises:
         InputError: If it is no collated batch.
@@ -100,18 +107,24 @@ def frames_of(data: Mapping[str, Any], key: str | None = None) -> list[BatchFram
             f'{sorted(data) if isinstance(data, Mapping) else type(data).__name__}.'
         )
     samples = data['data_samples']
+    numbers = range(len(samples)) if names is None else names.numbers(len(samples))
     frames = []
-    for i, sample in enumerate(samples):
+    for i, (sample, number) in enumerate(zip(samples, numbers, strict=True)):
         inputs = {
             name: value[i]
             for name, value in data['inputs'].items()
             if isinstance(value, (list, tuple, Tensor)) and len(value) == len(samples)
         }
-        name = frame_id_of(sample, i, key)
-        meta = sample.metainfo
-        source = next((str(meta[k]) for k in ('token', 'sample_idx', 'img_path') if k in meta), '')
-        frames.append(BatchFrame(name, inputs, sample, source or name))
+        name = frame_id_of(sample, number, key, names)
+        repeat = names is not None and names.is_repeat(number)
+        frames.append(BatchFrame(name, inputs, sample, _source(sample), repeat))
     return frames
+
+
+def _source(sample: Any) -> str | None:
+    """What tells a frame from all others; a sample's index is its data set's alone."""
+    meta = sample.metainfo
+    return next((str(meta[k]) for k in ('lidar_path', 'token', 'img_path') if meta.get(k)), None)
 
 
 def copied(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ....core.errors import InputError, NotApplicableError, UnknownNameError
+from ....core.checks import require_dict
+from ....core.errors import InputError, NotApplicableError
+from ....core.results import plain
 from ....lmd import Decomposition, Output, Rules, Seed
 from ....lmd.components import Components
 from ....lmd.frame import FrameDecomposition, frame_of
 from ....lmd.gradcam import WHOLE, class_activation_map, layer_gradients, modality_gradcams
+from ....lmd.seeds import declared_seeds
 from ....lmd.shares import energy, mean_parts, shares
-from ...common.frame_explainer import package_versions, weights_digest
+from ...common.frame_explainer import package_versions
+from ...common.frame_names import FrameNames
+from ...common.weights import weights_digest
 from ..frame_explainer import PACKAGES
 from .batch import BatchFrame, copied, frames_of
 from .proposals import proposed_seeds
 from .references import Reference
-
-#: What is kept of captured layers: shares only, also where in the map they lie, or all.
-KEEP = ('shares', 'maps', 'full')
-#: Regions whose score Grad-CAM explains.
-REGIONS = ('predicted', 'annotated')
-
-SeedsSpec = str | Sequence[Seed | Mapping[str, Any]] | None
-OutputsSpec = Sequence[str] | Mapping[str, Any] | None
+from .settings import REFERENCES, OutputsSpec, SeedsSpec, check_settings, gradcam_of
 
 
 class FrameDecomposer:
@@ -52,6 +50,9 @@ class FrameDecomposer:
             ``{'camera only': dict(config=..., checkpoint=...)}``.
         frame_id: Entry of the meta information that names a frame.
 
+    Attributes:
+        names: Makes the names of a run's frames unique; None: they are as the samples have them.
+
     Raises:
         UnknownNameError: If a module, rule, mode or word is unknown.
         NotApplicableError: If the model does not say where to begin or to end, and nobody else.
@@ -71,19 +72,20 @@ class FrameDecomposer:
         references: Mapping[str, Mapping[str, Any]] | None = None,
         frame_id: str | None = None,
     ) -> None:
-        if keep not in KEEP:
-            raise UnknownNameError(f'Unknown keep={keep!r}: expected one of {list(KEEP)}.')
+        check_settings(keep=keep, mode=mode, capture=capture, stop=stop, frame_id=frame_id)
+        references = require_dict('references', references, REFERENCES)
         self.model, self.mode, self.keep, self.frame_id = model, mode, keep, frame_id
         self.seeds, self.outputs = seeds_of(model, seeds), outputs_of(model, outputs)
         self.rules = Rules.from_config(rules)
-        self.gradcam = None if gradcam is None else GradCAMSpec(**gradcam)
+        self.gradcam = gradcam_of(gradcam)
         layers = self.gradcam.layers if self.gradcam else ()
         self.capture, self.stop = tuple(dict.fromkeys((*capture, *layers))), tuple(stop)
         self.references = {
             name: Reference(**spec).build(next(model.parameters()).device)
-            for name, spec in (references or {}).items()
+            for name, spec in references.items()
         }
         self.versions = package_versions(PACKAGES)
+        self.names: FrameNames | None = None
         self.run()  # What does not fit is found now.
         self._settings: dict[str, Any] | None = None
 
@@ -113,7 +115,29 @@ class FrameDecomposer:
 
     def frames(self, data: Mapping[str, Any]) -> list[BatchFrame]:
         """Takes a batch apart; before the host's own pass, which may change it."""
-        return frames_of(data, self.frame_id)
+        return frames_of(data, self.frame_id, self.names)
+
+    def as_today(self, found: FrameDecomposition, frame: BatchFrame) -> FrameDecomposition | None:
+        """Returns a decomposition of a file with what is known of its frame today.
+
+        Args:
+            found: From a file, of the same inputs.
+            frame: The frame.
+
+        Returns:
+            ``found`` itself where nothing differs; None where what differs decided the result:
+            Grad-CAM of the annotated region.
+        """
+        truth, valid = frame.truth()
+        same = _equal(found.ground_truth, truth) and _equal(found.ground_truth_valid, valid)
+        if not same and self.gradcam is not None and self.gradcam.region == 'annotated':
+            return None
+        info, area = {**found.info, **meta_of(frame)}, frame.area(self.model)
+        if same and plain(info) == found.info and area == found.area:
+            return found
+        truths = dict(ground_truth=truth, ground_truth_valid=valid)
+        truths = {name: None if each is None else each.cpu() for name, each in truths.items()}
+        return replace(found, **truths, area=area, info=info)
 
     def decompose(
         self, host: Callable[[Any], Any], data: Mapping[str, Any], frames: Sequence[BatchFrame]
@@ -212,39 +236,10 @@ class FrameDecomposer:
 SETTINGS = tuple(inspect.signature(FrameDecomposer).parameters)[1:]
 
 
-class GradCAMSpec:
-    """Which class activation maps to make; see ``FrameDecomposer``."""
-
-    def __init__(
-        self,
-        layers: Sequence[str],
-        modalities: Sequence[str] | None = None,
-        region: str = 'predicted',
-        whole: bool = True,
-    ) -> None:
-        if region not in REGIONS:
-            raise UnknownNameError(f'Unknown region {region!r}: expected one of {list(REGIONS)}.')
-        self.layers, self.region, self.whole = tuple(layers), region, whole
-        self.modalities = None if modalities is None else tuple(modalities)
-
-    def region_of(self, frames: Sequence[BatchFrame]) -> Callable[[Tensor], Tensor] | Tensor:
-        """Returns (B, Z, X) bool, or a function of the output that returns it."""
-        if self.region == 'predicted':
-            return lambda output: output[:, 0] > 0
-        truths = [frame.truth()[0] for frame in frames]
-        if any(truth is None for truth in truths):
-            raise InputError(
-                "Expected annotated frames for region='annotated', received frames without "
-                "gt_bev_seg: choose region='predicted', or a pipeline that makes the ground truth."
-            )
-        return torch.stack(truths) > 0
-
-
 def seeds_of(model: nn.Module, seeds: SeedsSpec) -> tuple[Seed, ...]:
     """Returns the seeds that a configuration says, or those that are proposed for the model."""
-    if seeds is None or isinstance(seeds, str):
-        return proposed_seeds(model, seeds)
-    return tuple(seed if isinstance(seed, Seed) else Seed(**seed) for seed in seeds)
+    declared = declared_seeds(seeds)
+    return proposed_seeds(model, seeds) if declared is None else declared
 
 
 def outputs_of(model: nn.Module, outputs: OutputsSpec) -> dict[str, Output]:
@@ -278,6 +273,12 @@ def check_finite(found: Components, name: str, frame_id: str) -> None:
             f'Frame {frame_id!r}: the output {name!r} of the network is not finite (components '
             f"{bad}): expected finite values. Look at the frame's images, points and calibration."
         )
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and torch.equal(a, b.to(a))
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,11 +10,13 @@ from mmengine import dist
 
 from ....core.results import format_table
 from ....registry import HOOKS
+from ...common.data_facts import DataFacts
 from ..attachment import attachable
 from ..run_hook import sum_counts
 from .decomposer import SETTINGS, FrameDecomposer
 from .decomposing_hook import DecomposingHook
 from .recorder import DecompositionRecorder
+from .settings import check_settings
 
 
 @HOOKS.register_module()
@@ -38,12 +41,16 @@ class LMDHook(DecomposingHook):
             ``FrameDecomposer``. By default from where to where the model proposes.
 
     Raises:
-        UnknownNameError: If there is a setting of another name.
+        UnknownNameError: If there is a setting of another name, or a rule, mode or kind of picture
+            is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
 
     Raises (from ``before_test_epoch``, before the first frame):
-        UnknownNameError: If a module, rule, mode or kind of picture is unknown.
+        UnknownNameError: If a module is unknown.
         CheckpointMismatchError: If the checkpoint is another model's.
-        ResultFileError: If the folder cannot be written to.
+        InputError: If the annotated region is asked for, and the data set has no annotation.
+        ResultFileError: If the folder cannot be written to; ``SettingsMismatchError`` if it
+            belongs to another run.
 
     Examples:
         >>> custom_hooks = [dict(type='explain3d.LMDHook', capture=['decoder.layer1'])]
@@ -52,8 +59,15 @@ class LMDHook(DecomposingHook):
     known = SETTINGS
     folder = 'decompositions'
 
-    def _decomposer(self, runner: Any) -> FrameDecomposer:
-        return FrameDecomposer(attachable(runner.model), **self.settings)
+    @staticmethod
+    def _check(settings: Mapping[str, Any]) -> None:
+        check_settings(**settings)
+
+    def _decomposer(self, runner: Any, facts: DataFacts) -> FrameDecomposer:
+        decomposer = FrameDecomposer(attachable(runner.model), **self.settings)
+        if decomposer.gradcam is not None and decomposer.gradcam.region == 'annotated':
+            facts.require_annotation("gradcam with region='annotated'")
+        return decomposer
 
     def _text(self, decomposer: FrameDecomposer) -> str:
         modalities = dict.fromkeys(m for seed in decomposer.seeds for m in seed.modalities)
@@ -66,7 +80,7 @@ class LMDHook(DecomposingHook):
             return
         recorder = attachment.recorder
         counts, device = recorder.counts, next(attachment.model.parameters()).device
-        sum_counts(counts, ('frames', 'resumed', 'failed'), device)
+        sum_counts(counts, counts.summed, device)
         table = _shares_table(recorder, device)
         runner.logger.info(f'Decomposed: {counts.text()}; in {recorder.folder}\n{table}')
 

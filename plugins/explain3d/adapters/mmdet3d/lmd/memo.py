@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ....core.errors import UnknownNameError
 from ....core.session import overridden
 from ....lmd.nested import exchanged, tensors
+from ....lmd.paths import check_paths
 from ....lmd.twin import plain
 
 
@@ -37,7 +38,8 @@ class Memo:
     def __init__(
         self, model: nn.Module, by_content: Sequence[str], by_input: Sequence[str], size: int
     ) -> None:
-        self._content = [model.get_submodule(path) for path in by_content]
+        known = check_paths(model, [(path, 'memo') for path in by_content])
+        self._content = [known[path] for path in by_content]
         self._input = [_method(model, path) for path in by_input]
         self._size = size
         self._key: Hashable = None

@@ -10,11 +10,13 @@ from torch import nn
 
 from ....lmd import Rules
 from ....registry import MODELS
+from ...common.outputs import check_run, checked_outputs
 from ..attachment import attachable
 from ..checkpoints import CheckpointWatch
 from .attachment import DecompositionAttachment
 from .decomposer import SETTINGS, FrameDecomposer
 from .recorder import DecompositionRecorder
+from .settings import check_settings
 
 
 @MODELS.register_module()
@@ -43,7 +45,9 @@ def DecomposedModel(  # noqa: N802 - configurations name it like the classes aro
             on ``model`` (``train_cfg``), are given to the model.
 
     Raises:
-        UnknownNameError: If a rule is unknown. An unknown module is found at the first frame.
+        UnknownNameError: If a rule, mode or kind of picture is unknown. An unknown module is found
+            at the first frame.
+        InputError: If a setting is of the wrong kind or out of its range.
         CheckpointMismatchError: At the first frame, if the checkpoint is another model's.
 
     Examples:
@@ -51,6 +55,11 @@ def DecomposedModel(  # noqa: N802 - configurations name it like the classes aro
         ... # doctest: +SKIP
     """
     given = {name: settings.pop(name) for name in SETTINGS if name in settings}
+    check_run(resume, on_error, check_checkpoint=check_checkpoint)
+    check_settings(**given)
+    results = checked_outputs(
+        'results', results, DecompositionRecorder, given=('settings', 'resume', 'logger')
+    )
     given['rules'] = Rules.from_config(given.get('rules'))
     model = MMDET3D_MODELS.build({**detector, **settings})
     watch = CheckpointWatch(model) if check_checkpoint else None
@@ -59,7 +68,7 @@ def DecomposedModel(  # noqa: N802 - configurations name it like the classes aro
         if watch is not None:
             watch.check()
         decomposer = FrameDecomposer(model, **given)
-        options = {'background': False, **(results or {})}
+        options = {'background': False, **results}
         return decomposer, DecompositionRecorder(decomposer.settings, resume=resume, **options)
 
     DecompositionAttachment(attachable(model), start, on_error, once=False).attach()

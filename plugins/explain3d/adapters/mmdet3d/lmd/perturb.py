@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 
+from ....core.checks import (
+    require_dict,
+    require_known,
+    require_names,
+    require_text,
+    require_whole,
+)
 from ....core.errors import InputError, UnknownNameError
 
 Item = Mapping[str, Any]
@@ -93,6 +100,23 @@ SENSORS = {
     'radar': Sensor(('radar',), ('radar_fields',)),
     'lidar': Sensor(('points',)),
 }
+
+
+def check_sensors(given: Mapping[str, Mapping[str, Any]] | None) -> None:
+    """Refuses what is given for modalities if it is wrong whatever the frame.
+
+    Raises:
+        UnknownNameError: If a key is unknown.
+        InputError: If a value is missing or of the wrong kind.
+    """
+    example = "dict(inputs=['img'], metainfo=['cam2img'])"
+    for name, spec in require_dict('sensors', given, f'dict(camera={example})').items():
+        spec = require_dict(f'sensors[{name!r}]', spec, example)
+        require_known(f'sensors[{name!r}]', spec, [f.name for f in fields(Sensor)])
+        require_names('inputs', spec.get('inputs'), 'img', optional=False)
+        require_names('metainfo', spec.get('metainfo', ()), 'cam2img', optional=False)
+        require_text('camera', spec.get('camera'), 'CAM_FRONT')
+        require_whole('least', spec.get('least', 0), least=0)
 
 
 def sensors_of(

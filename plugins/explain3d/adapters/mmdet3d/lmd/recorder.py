@@ -10,9 +10,9 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor
 
-from ....core.results import file_stem
 from ....lmd.frame import FrameDecomposition
 from ...common.recorder import Counts, Recorder
+from ..frames import REMEDY
 from .batch import BatchFrame
 
 
@@ -22,9 +22,7 @@ class FrameCounts(Counts):
     def text(self) -> str:
         """Returns one line for the log."""
         seconds = (time.monotonic() - self.started) / max(self.frames, 1)
-        extra = f', {self.resumed} from files' if self.resumed else ''
-        extra += f', {self.failed} failed' if self.failed else ''
-        return f'{self.frames} frames{extra} ({seconds:.2f} s a frame)'
+        return f'{self.frames} frames{self._extra()} ({seconds:.2f} s a frame)'
 
 
 class DecompositionRecorder(Recorder):
@@ -35,9 +33,11 @@ class DecompositionRecorder(Recorder):
     """
 
     counts_type = FrameCounts
+    done = 'Decomposed'
+    picture_keys = ('kinds', 'output', 'style', 'suffix', 'dpi')
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, logger=MMLogger.get_current_instance(), **kwargs)
+        super().__init__(*args, logger=MMLogger.get_current_instance(), remedy=REMEDY, **kwargs)
         self.shares: dict[str, tuple[Tensor, int]] = {}
         self.names: tuple[str, ...] = ()
 
@@ -61,20 +61,26 @@ class DecompositionRecorder(Recorder):
         )
         return None
 
-    def resumed(self, found: FrameDecomposition, frame: BatchFrame) -> None:
-        """Counts a frame that was taken from its file; draws what is missing."""
-        pictures = None if self.folder is None else self.folder / 'pictures'
-        stem = file_stem(found.frame_id)
-        if self.pictures is not None and not any(pictures.glob(f'{stem}_*')):
-            self._draw_frame(found, frame.images())
+    def resumed(self, found: FrameDecomposition, frame: BatchFrame, updated: bool = False) -> None:
+        """Counts a frame that was taken from its file; draws what is missing.
+
+        Args:
+            found: The decomposition with the annotation as it is today.
+            frame: The frame.
+            updated: Whether its file has another annotation: it is replaced there, and pictures
+                are drawn anew.
+        """
+        if updated:
+            self._replace(found)
+        images = frame.images() if self.pictures is not None else {}
+        self._draw_frame(found, images, only_missing=not updated)
         self.counts.resumed += 1
         self._note(found)
 
     def add(self, found: FrameDecomposition, images: Mapping[str, np.ndarray]) -> None:
         """Draws and writes a new decomposition."""
+        self._save(found)
         self._draw_frame(found, images)
-        if self.store is not None:
-            (self.writer or self.store).save(found)
         self._note(found)
 
     def _note(self, found: FrameDecomposition) -> None:
@@ -83,13 +89,22 @@ class DecompositionRecorder(Recorder):
             total, count = self.shares.get(layer, (torch.zeros_like(row), 0))
             if row.isfinite().all():
                 self.shares[layer] = (total + row, count + 1)
-        self.counts.frames += 1
-        if self.counts.frames % self.interval == 0:
-            self.logger.info(f'Decomposed so far: {self.counts.text()}')
+        if found.ground_truth is not None:
+            self.counts.annotated += 1
+            self.counts.objects += int(found.ground_truth.any())
+        self._progress()
 
-    def _draw_frame(self, found: FrameDecomposition, images: Mapping[str, np.ndarray]) -> None:
+    def _draw_frame(
+        self,
+        found: FrameDecomposition,
+        images: Mapping[str, np.ndarray],
+        only_missing: bool = False,
+    ) -> None:
         if self.pictures is None:
             return
         from ....visualization.lmd_render import render_decomposition
 
-        render_decomposition(found, self.folder / 'pictures', images=images, **self.pictures)
+        folder = self.folder / 'pictures'
+        render_decomposition(
+            found, folder, images=images, only_missing=only_missing, **self.pictures
+        )

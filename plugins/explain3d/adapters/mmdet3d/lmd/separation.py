@@ -11,19 +11,66 @@ import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
+from ....core.checks import require_dict, require_flag, require_names, require_whole, suggestion
 from ....core.errors import InputError, UnknownNameError
 from ....core.session import frozen_evaluation
 from ....lmd import BIAS, Components, Decomposition, FrozenRecord, Rules
+from ....lmd.seeds import declared_seeds
 from ....metrics.separation import METRICS, Figure, figures
-from ...common.frame_explainer import weights_digest
+from ...common.weights import weights_digest
 from .decomposer import OutputsSpec, SeedsSpec, check_finite, outputs_of, seeds_of
 from .memo import Memo
-from .perturb import Item, Sensor, only, sensors_of
+from .perturb import Item, Sensor, check_sensors, only, sensors_of
+from .settings import check_output_spec
 
 #: 'relinearized': each input has its own slopes. 'frozen': the clean sample's are replayed.
 MODES = ('relinearized', 'frozen')
 #: What stands in the table where there are no rules: the input of all other sensors is blanked.
 BLANKED = 'blanked input'
+
+
+def check_test(
+    rules: Mapping[str, Rules | Mapping[str, Any]],
+    modes: Sequence[str] = MODES,
+    blanked: bool = True,
+    seeds: SeedsSpec = None,
+    outputs: OutputsSpec = None,
+    sensors: Mapping[str, Mapping[str, Any]] | None = None,
+    memoize: Sequence[str] = (),
+    once: Sequence[str] | None = None,
+    channel: int = 0,
+) -> None:
+    """Refuses settings of a separation test that are wrong whatever the model.
+
+    Args:
+        rules: As in ``SeparationTest``.
+        modes: As in ``SeparationTest``.
+        blanked: As in ``SeparationTest``.
+        seeds: As in ``SeparationTest``.
+        outputs: As in ``SeparationTest``.
+        sensors: As in ``SeparationTest``.
+        memoize: As in ``SeparationTest``.
+        once: As in ``SeparationTest``.
+        channel: As in ``SeparationTest``.
+
+    Raises:
+        UnknownNameError: If a rule, a mode or a key of a seed is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
+    """
+    require_names('modes', modes, MODES[0], optional=False)
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        hint = suggestion(unknown[0], MODES) if unknown else ''
+        raise UnknownNameError(f'Unknown modes {unknown}: expected some of {list(MODES)}.{hint}')
+    for rule in require_dict('rules', rules, "{'identity-ratio': dict()}").values():
+        Rules.from_config(rule)
+    require_flag('blanked', blanked)
+    declared_seeds(seeds)
+    check_output_spec(outputs)
+    check_sensors(sensors)
+    require_names('memoize', memoize, 'backbone', optional=False)
+    require_names('once', once, 'backbone')
+    require_whole('channel', channel, least=0)
 
 
 class SeparationTest:
@@ -48,6 +95,7 @@ class SeparationTest:
 
     Raises:
         UnknownNameError: If a rule, mode or module is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
     """
 
     def __init__(
@@ -63,9 +111,10 @@ class SeparationTest:
         once: Sequence[str] | None = None,
         channel: int = 0,
     ) -> None:
-        unknown = [mode for mode in modes if mode not in MODES]
-        if unknown or not modes:
-            raise UnknownNameError(f'Unknown modes {unknown}: expected some of {list(MODES)}.')
+        check_test(
+            rules=rules, modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
+            sensors=sensors, memoize=memoize, once=once, channel=channel,
+        )  # fmt: skip
         self.model, self.modes, self.blanked = model, tuple(modes), blanked
         self.rules = {name: Rules.from_config(rule) for name, rule in rules.items()}
         self.seeds = seeds_of(model, seeds)

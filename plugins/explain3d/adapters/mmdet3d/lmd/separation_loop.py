@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,15 +16,25 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader, Dataset
 
-from ....core.errors import InputError, UnknownNameError
+from ....core.checks import (
+    require_dict,
+    require_flag,
+    require_names,
+    require_text,
+    require_whole,
+    suggestion,
+)
+from ....core.errors import UnknownNameError
 from ....metrics.moments import SampleAccumulator
 from ....metrics.separation import PAPER_SHIFTS, Pairing
 from ....registry import LOOPS
 from ...common.frame_explainer import package_versions
+from ...common.outputs import check_run
 from ..attachment import attachable
 from ..checkpoints import check_checkpoint
+from ..data_facts import annotation_digest
 from ..frame_explainer import PACKAGES
-from .separation import MODES, SeparationTest
+from .separation import MODES, SeparationTest, check_test
 from .separation_state import SeparationState
 from .separation_table import FROZEN_NOTE, scalars, table_of, text_of, write
 
@@ -67,7 +76,8 @@ class SeparationTestLoop(BaseLoop):
 
     Raises:
         ResultFileError: If that folder cannot be written to.
-        InputError: If there are fewer than two samples.
+        InputError: If there are fewer than two samples, or a setting is of the wrong kind or out
+            of its range.
         UnknownNameError: If a rule, mode or module is unknown, or none is named as ``rows`` says.
     """
 
@@ -94,23 +104,37 @@ class SeparationTestLoop(BaseLoop):
         interval: int = 5,
         resume: bool = True,
     ) -> None:
+        rules = require_dict('rules', rules, "{'identity-ratio': dict()}")
+        settings = dict(
+            rules=_named(rules, rows), modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
+            sensors=sensors, memoize=memoize, once=once, channel=channel,
+        )  # fmt: skip
+        # Before the data set is loaded.
+        check_test(**settings)
+        self._check_run(stride, shifts, file, evaluate, interval, resume)
         super().__init__(runner, dataloader)
         if isinstance(evaluator, (dict, list)):
             evaluator = runner.build_evaluator(evaluator)
         self.evaluator = evaluator
         self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
-        self.settings = dict(
-            rules=_named(rules, rows), modes=modes, blanked=blanked, seeds=seeds, outputs=outputs,
-            sensors=sensors, memoize=memoize, once=once, channel=channel,
-        )  # fmt: skip
+        self.settings = settings
         count = len(self.dataloader.dataset)
         self.pairing = Pairing.of(count, stride, shifts)
-        if samples is not None and not 1 <= samples <= count:
-            raise InputError(f'Expected 1 <= samples <= {count}, received {samples}.')
+        require_whole('samples', samples, 1, count, optional=True)
         size = count if samples is None else samples
         self.indices = [i * count // size for i in range(size)]
         self.file = Path(file or os.path.join(runner.work_dir, 'separation.json'))
         self.evaluate, self.interval, self.resume = evaluate, interval, resume
+
+    @staticmethod
+    def _check_run(
+        stride: Any, shifts: Any, file: Any, evaluate: Any, interval: Any, resume: Any
+    ) -> None:
+        require_whole('stride', stride, optional=True)
+        require_whole('shifts', shifts)
+        require_text('file', file, 'work_dirs/separation.json')
+        require_flag('evaluate', evaluate)
+        check_run(resume, interval=interval)
 
     def run(self) -> dict[str, float]:
         """Runs the test; returns the means, and the evaluator's figures."""
@@ -176,7 +200,7 @@ class SeparationTestLoop(BaseLoop):
             'test': test.settings,
             'pairing': asdict(self.pairing),
             'dataset': config.to_dict() if isinstance(config, ConfigDict) else config,
-            'annotations': _annotations(self.dataloader.dataset),
+            'annotations': annotation_digest(self.dataloader.dataset),
             'versions': package_versions(PACKAGES),
         }
         state = SeparationState(folder, decides, test.columns)
@@ -262,23 +286,15 @@ class _Progress:
             )
 
 
-def _annotations(dataset: Any) -> str | None:
-    """A digest of the data set's annotation file: data made anew has the same configuration."""
-    path = getattr(dataset, 'ann_file', None)
-    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
-        return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 def _named(rules: Mapping[str, Any], rows: Sequence[str] | None) -> dict[str, Any]:
     """The rule sets that ``rows`` asks for, in their own order."""
     if rows is None:
         return dict(rules)
-    for row in rows:
+    for row in require_names('rows', rows, next(iter(rules), ''), optional=False):
         if not any(fnmatchcase(name, row) for name in rules):
             raise UnknownNameError(
                 f'rows: no rule set is named as {row!r}; expected one of {list(rules)}, or a '
-                "pattern of them such as '*identity-ratio'."
+                f"pattern of them such as '*identity-ratio'.{suggestion(row, rules)}"
             )
     return {n: rule for n, rule in rules.items() if any(fnmatchcase(n, row) for row in rows)}
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.logging import MMLogger
 
+from ....core.errors import ResultFileError
 from ....core.results import atomic_write, fingerprint
+from ....core.results_archive import Arrays, open_archive, refuse_folder, write_archive
 from ....core.results_atomic import remove_stale
+from ....core.results_check import ArrayCheck, seal, unseal
 from ....metrics.moments import Moments
 from ...common.recorder import require_writable
 
@@ -22,7 +23,7 @@ _FIELDS = ('count', 'excluded', 'mean', 'squares')
 class SeparationState:
     """One file a sample in a folder; several processes may write different samples to it.
 
-    A file holds the sample's ``Moments`` as they are, to the last bit, with digests of itself and
+    A file holds the sample's ``Moments`` as they are, to the last bit, with checksums and a digest
     of all that decides them. What is damaged, or was made with other settings or weights, counts
     as missing.
 
@@ -36,6 +37,7 @@ class SeparationState:
         self, folder: str | os.PathLike, settings: Mapping[str, Any], columns: Sequence[str]
     ) -> None:
         self.folder = Path(folder)
+        self.columns = len(columns)
         self.key = fingerprint({'settings': settings, 'columns': list(columns)})
 
     def path_of(self, index: int) -> Path:
@@ -43,27 +45,31 @@ class SeparationState:
         return self.folder / f'{index:06d}.npz'
 
     def load(self, index: int) -> Moments | None:
-        """Returns the figures of a sample, or None if they have to be computed."""
+        """Returns the figures of a sample, or None if they have to be computed.
+
+        Raises:
+            ResultFileError: If a folder has the file's name.
+        """
         path = self.path_of(index)
+        refuse_folder(path, 'file of figures')
         try:
-            with np.load(path, allow_pickle=False) as file:
-                found = {name: file[name] for name in (*_FIELDS, 'key', 'digest')}
-            arrays = [found[name] for name in _FIELDS]
-            sound = found['digest'].item() == _digest(arrays)
+            with open_archive(
+                path, 'file of figures', f'Sample {index} is computed again.'
+            ) as file:
+                arrays = file.read_all()
+                meta = unseal(arrays)
+                _check(arrays, self.columns)
         except FileNotFoundError:
             return None
-        except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "damaged".
+        except ResultFileError as error:
+            MMLogger.get_current_instance().warning(str(error))
+            return None
+        if meta.get('key') != self.key:
             MMLogger.get_current_instance().warning(
-                f'{path} is damaged ({type(error).__name__}): sample {index} is computed again.'
+                f'{path} was made with other settings or weights: sample {index} is computed again.'
             )
             return None
-        if not sound or found['key'].item() != self.key:
-            reason = 'was made with other settings or weights' if sound else 'is damaged'
-            MMLogger.get_current_instance().warning(
-                f'{path} {reason}: sample {index} is computed again.'
-            )
-            return None
-        return Moments(*arrays)
+        return Moments(*(arrays[name] for name in _FIELDS))
 
     def save(self, index: int, moments: Moments) -> None:
         """Writes the figures of a sample, atomically.
@@ -73,7 +79,7 @@ class SeparationState:
         """
         arrays = {name: getattr(moments, name) for name in _FIELDS}
         with atomic_write(self.path_of(index), f'the figures of sample {index}') as file:
-            np.savez(file, **arrays, key=self.key, digest=_digest(list(arrays.values())))
+            write_archive(file, seal({'key': self.key}, arrays))
 
     def prepare(self) -> None:
         """Removes what killed runs left behind, and finds out whether files can be written.
@@ -85,9 +91,11 @@ class SeparationState:
         remove_stale(self.folder)
 
 
-def _digest(arrays: Sequence[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f'{array.shape} {array.dtype}'.encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+def _check(arrays: Arrays, columns: int) -> None:
+    """Raises ResultFileError unless the arrays are moments of so many figures."""
+    check = ArrayCheck(arrays, C=columns)
+    for name in ('count', 'excluded'):
+        check(name, ('C',), 'i', low=0)
+    check('mean', ('C',))
+    check('squares', ('C',), low=0)
+    check.only(_FIELDS)

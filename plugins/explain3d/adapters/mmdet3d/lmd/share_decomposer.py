@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
+from ....core.results import plain
 from ....core.structures import Detections
 from ....lmd import Decomposition, Output, Rules
 from ....lmd.detections import Effect, Reading, SensorShares, read_out, read_values
 from ....lmd.frame import frame_of
+from ...common.frame_names import FrameNames
 from ...common.shares import ShareReader, effect_of, kept_outputs
 from ..detector import head_of
 from ..frame_explainer import PACKAGES
@@ -41,6 +44,9 @@ class ShareDecomposer(ShareReader):
         class_names: Names of the classes; None: those of the model's ``dataset_meta``.
         frame_id: Entry of the meta information that names a frame.
 
+    Attributes:
+        names: Makes the names of a run's frames unique; None: they are as the samples have them.
+
     Raises:
         UnknownNameError: If a module, rule, mode or modality is unknown.
         NotApplicableError: If the model has no head, or does not say where to begin.
@@ -60,6 +66,7 @@ class ShareDecomposer(ShareReader):
         frame_id: str | None = None,
     ) -> None:
         self.frame_id = frame_id
+        self.names: FrameNames | None = None
         begins, rules = seeds_of(model, seeds), Rules.from_config(rules)
         self.path, self.head = head_of(model)
         self.reader = readings_class(self.head)
@@ -85,7 +92,23 @@ class ShareDecomposer(ShareReader):
 
     def frames(self, data: Mapping[str, Any]) -> list[BatchFrame]:
         """Takes a batch apart; before the host's own pass, which may change it."""
-        return frames_of(data, self.frame_id)
+        return frames_of(data, self.frame_id, self.names)
+
+    def as_today(self, found: SensorShares, frame: BatchFrame) -> SensorShares:
+        """Returns the shares of a file with what is known of their frame today.
+
+        Args:
+            found: From a file, of the same inputs.
+            frame: The frame.
+
+        Returns:
+            ``found`` itself where nothing differs.
+        """
+        info = {**found.info, **meta_of(frame)}
+        if found.detections.class_names == self.class_names and plain(info) == found.info:
+            return found
+        detections = replace(found.detections, class_names=self.class_names)
+        return replace(found, detections=detections, info=info)
 
     def decompose(
         self, host: Callable[[Any], Any], data: Mapping[str, Any], frames: Sequence[BatchFrame]

@@ -8,12 +8,17 @@ from typing import Any
 from ....core.results import file_stem
 from ....lmd.detections import SensorShares
 from ....registry import HOOKS
+from ...common.class_names import check_class_order
+from ...common.data_facts import DataFacts
 from ...common.recorder import Counts
+from ...common.shares import check_share_settings
 from ..attachment import attachable
+from ..detector import head_classes
 from ..run_hook import sum_counts
 from .attachment import DecompositionAttachment
 from .batch import BatchFrame
 from .decomposing_hook import DecomposingHook
+from .perturb import check_sensors
 from .recorder import DecompositionRecorder
 from .share_decomposer import SHARE_SETTINGS, ShareDecomposer
 
@@ -32,27 +37,33 @@ class ShareRecorder(DecompositionRecorder):
     """Keeps the shares of a run; arguments as ``Recorder``."""
 
     counts_type = Counts
+    done = 'Read out'
+    picture_keys = ('kinds',)
 
     @staticmethod
     def kinds() -> tuple[str, ...]:
         """The kinds of pictures that there are: 'boxes', the frame from above."""
         return ('boxes',)
 
-    def resumed(self, found: SensorShares, frame: BatchFrame) -> None:
-        """Counts a frame that was taken from its file; draws what is missing."""
+    def resumed(self, found: SensorShares, frame: BatchFrame, updated: bool = False) -> None:
+        """Counts a frame that was taken from its file; arguments as in the base class."""
         found.points = frame.points().get('lidar')
-        super().resumed(found, frame)
+        super().resumed(found, frame, updated)
 
     def _note(self, found: SensorShares) -> None:
-        self._count(found)
+        self.counts.detections += len(found.detections)
+        self._progress()
 
-    def _draw_frame(self, found: SensorShares, images: Mapping[str, Any]) -> None:
+    def _draw_frame(
+        self, found: SensorShares, images: Mapping[str, Any], only_missing: bool = False
+    ) -> None:
         if self.pictures is None:
             return
         from ....visualization import save_figure, share_view
 
         path = self.folder / 'pictures' / f'{file_stem(found.frame_id)}_boxes.png'
-        save_figure(share_view(found), path)
+        if not (only_missing and path.is_file()):
+            save_figure(share_view(found), path)
 
 
 @HOOKS.register_module()
@@ -75,7 +86,9 @@ class SensorShareHook(DecomposingHook):
             ``overlap``, ``class_names``, ``frame_id``, as in ``ShareDecomposer``.
 
     Raises:
-        UnknownNameError: If there is a setting of another name.
+        UnknownNameError: If there is a setting of another name, or a rule, mode or kind of picture
+            is unknown.
+        InputError: If a setting is of the wrong kind or out of its range.
 
     Examples:
         >>> custom_hooks = [dict(type='explain3d.SensorShareHook', score_thr=0.3)]
@@ -86,11 +99,17 @@ class SensorShareHook(DecomposingHook):
     attachment_type = ShareAttachment
     recorder_type = ShareRecorder
 
-    def _decomposer(self, runner: Any) -> ShareDecomposer:
-        dataset = getattr(runner.test_dataloader, 'dataset', None)
-        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-        settings = {'class_names': classes, **self.settings}
-        return ShareDecomposer(attachable(runner.model), **settings)
+    @staticmethod
+    def _check(settings: Mapping[str, Any]) -> None:
+        check_share_settings(**settings)
+        check_sensors(settings.get('sensors'))
+
+    def _decomposer(self, runner: Any, facts: DataFacts) -> ShareDecomposer:
+        settings = {'class_names': facts.classes, **self.settings}
+        decomposer = ShareDecomposer(attachable(runner.model), **settings)
+        trained = head_classes(decomposer.model)
+        check_class_order(decomposer.class_names, trained, 'its head', runner.logger)
+        return decomposer
 
     def _text(self, decomposer: ShareDecomposer) -> str:
         return (
@@ -104,5 +123,5 @@ class SensorShareHook(DecomposingHook):
         if attachment is None or attachment.recorder is None:  # Not a single frame.
             return
         counts, device = attachment.recorder.counts, next(attachment.model.parameters()).device
-        sum_counts(counts, ('frames', 'detections', 'resumed', 'failed'), device)
+        sum_counts(counts, counts.summed, device)
         runner.logger.info(f'Read out: {counts.text()}; in {attachment.recorder.folder}')

@@ -11,9 +11,10 @@ from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from ....core.checks import require_text
 from ....core.errors import InputError
 from ....lmd.sensor_report import figures, markdown
-from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, table_of
+from ....lmd.sensor_table import BoxShares, SensorTable, boxes_of, require_edges, table_of
 from ....lmd.tags import read_tags
 from ....registry import METRICS
 from ...common.share_report import of_frames, protocol_of, write_report
@@ -38,7 +39,8 @@ class SensorShareMetric(BaseMetric):
         prefix: As in ``BaseMetric``.
 
     Raises:
-        InputError: If ``tags`` is no such file, or knows none of the run's frames.
+        InputError: If ``tags`` is no such file, or knows none of the run's frames, or another
+            setting is of the wrong kind or out of its range.
 
     Examples:
         >>> test_evaluator = [dict(type='NuScenesMetric', ...),  # doctest: +SKIP
@@ -56,8 +58,9 @@ class SensorShareMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.edges, self.dir = tuple(edges), dir
-        self.tags = {} if tags is None else read_tags(tags)
+        self.edges = require_edges(edges)
+        self.dir = require_text('dir', dir, 'work_dirs/sensors')
+        self.tags = {} if tags is None else read_tags(require_text('tags', tags, 'tags.json'))
         self.table: SensorTable | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

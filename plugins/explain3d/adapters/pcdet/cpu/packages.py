@@ -25,6 +25,7 @@ REQUIRED = {
 
 # Imported at the top of a module, used by few of its functions: the remedy if one is called.
 _USED_RARELY = {
+    'cv2': 'pip install opencv-python-headless (pictures of the ONCE data set need it)',
     'SharedArray': 'pip install SharedArray, or leave USE_SHARED_MEMORY out of the data config',
     'torchvision': 'install the torchvision that fits your torch (camera images need it)',
     'tensorboardX': 'pip install tensorboardX (--eval_all needs it)',

@@ -40,6 +40,8 @@ class AnchorCandidates(HostCandidates):
     ) -> None:
         self.head = head
         predictions = (cls_preds, box_preds, dir_cls_preds)
+        #: (A, classes) which classes an anchor can be reported as; None: all.
+        self._known: Tensor | None = None
         if _decodes_any_rows(head) and isinstance(cls_preds, Tensor):
             count = len(self.anchors)
             self._rows = [v if v is None else v.reshape(1, count, -1) for v in predictions]
@@ -47,7 +49,11 @@ class AnchorCandidates(HostCandidates):
             return
         self._rows = None
         classes, boxes = _decoded(head, *predictions)
-        self.all_boxes, self.classes = boxes[0, :, :7], _all_classes(head, classes)
+        self.all_boxes = boxes[0, :, :7]
+        if isinstance(classes, Tensor):
+            self.classes = classes[0]
+        else:
+            self.classes, self._known = _all_classes(head, classes)
 
     @classmethod
     def maps_of(
@@ -77,8 +83,10 @@ class AnchorCandidates(HostCandidates):
         return torch.cat(tables, dim=-3).reshape(-1, tables[0].shape[-1])
 
     def of_label(self, label: int) -> Tensor:
-        """Returns the anchors that can be reported as that class."""
-        return torch.isfinite(self.classes[:, label].detach()).nonzero().flatten()
+        """Returns the anchors that can be reported as that class: those of heads that know it."""
+        if self._known is None:
+            return torch.arange(len(self.classes), device=self.classes.device)
+        return self._known[:, label].nonzero().flatten()
 
     def cells(self, index: Tensor) -> Tensor:
         """Returns the rows and columns of the anchors."""
@@ -121,16 +129,16 @@ def _decodes_any_rows(head: nn.Module) -> bool:
     return method.__qualname__ == 'AnchorHeadTemplate.generate_predicted_boxes'
 
 
-def _all_classes(head: nn.Module, classes: Tensor | list[Tensor]) -> Tensor:
-    """(A, classes of the detector): separate heads know some of them, others are -inf."""
-    if isinstance(classes, Tensor):
-        return classes[0]
-    rows = []
+def _all_classes(head: nn.Module, classes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """(A, classes of the detector) outputs of separate heads, and which of them a head knows."""
+    rows, known = [], []
     for one, part in zip(classes, head.rpn_heads, strict=True):
         table = one.new_full((one.shape[1], head.num_class), -torch.inf)
-        table[:, part.head_label_indices.to(one.device) - 1] = one[0]
+        own = part.head_label_indices.to(one.device) - 1
+        table[:, own] = one[0]
         rows.append(table)
-    return torch.cat(rows)
+        known.append(torch.zeros_like(table, dtype=torch.bool).index_fill_(1, own, True))
+    return torch.cat(rows), torch.cat(known)
 
 
 def _channels_first(value: Any) -> Any:

@@ -24,11 +24,8 @@ class HostCandidates(Candidates):
     intercepts = 'generate_predicted_boxes'
     #: Whether the method is the detector's own and not the head's.
     of_detector: ClassVar[bool] = False
-    #: Whether the candidates are the same for every frame, anchors or cells of a dense map.
-    dense: ClassVar[bool] = False
-    #: What chooses the candidates by the whole frame, so that they are no function of what is
-    #: around them; None: nothing.
-    chosen_by: ClassVar[str | None] = None
+    #: Whether the head suppresses boxes itself: what the detector reports is what the head gives.
+    suppresses: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(

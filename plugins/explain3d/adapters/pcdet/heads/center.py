@@ -26,6 +26,7 @@ class CenterCandidates(HostCandidates):
     """
 
     dense = True
+    suppresses = True
 
     def __init__(
         self,

@@ -28,9 +28,10 @@ class ConventionCandidates(HostCandidates):
     chosen_by = 'suppression, or a head of no known family'
 
     def __init__(self, head: nn.Module, batch: dict[str, Any], *_: Any, **__: Any) -> None:
+        self._chosen: Tensor | None = batch.get('rois')
         if 'final_box_dicts' in batch:
             found = batch['final_box_dicts'][0]
-            self.all_boxes = found['pred_boxes'][:, :7]
+            self.all_boxes = self._chosen = found['pred_boxes'][:, :7]
             self.raw = torch.logit(found['pred_scores'], eps=1e-6)[:, None]
             self.labels = found['pred_labels'].long() - 1
         elif isinstance(batch.get('batch_cls_preds'), Tensor) and 'batch_box_preds' in batch:
@@ -53,6 +54,10 @@ class ConventionCandidates(HostCandidates):
         if self.labels is not None:
             return (self.labels == label).nonzero().flatten()
         return torch.arange(len(self.all_boxes), device=self.all_boxes.device)
+
+    def choice(self) -> Tensor | None:
+        """Returns the boxes after suppression, or the proposals; None: there are neither."""
+        return None if self._chosen is None else self._chosen.detach()
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the boxes."""

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..proposals import HELD
 from .base import HostCandidates
 
 
 class RoICandidates(HostCandidates):
     """One candidate for each proposal, refined.
 
-    Proposals that carry a graph (``proposals.through_proposals``) pass it on; others are taken as
-    constants, as the host does.
+    Proposals that carry a graph (``THROUGH_PROPOSALS``, see ``Proposals``) pass it on; others are
+    taken as constants, as the host does.
 
     Args:
         head: A ``RoIHeadTemplate``.
@@ -38,6 +39,7 @@ class RoICandidates(HostCandidates):
     ) -> None:
         self.head = head
         self.rois = rois[0]
+        self._choice = batch.get(HELD, self.rois).detach()
         self.deltas = box_preds.reshape(len(self.rois), -1)
         classes = cls_preds.reshape(len(self.rois), -1)
         self.raw, best = classes.max(1)
@@ -47,6 +49,10 @@ class RoICandidates(HostCandidates):
     def of_label(self, label: int) -> Tensor:
         """Returns the proposals of that label."""
         return (self.labels == label).nonzero().flatten()
+
+    def choice(self) -> Tensor:
+        """Returns the proposals, or which they are of the dense head's boxes."""
+        return self._choice
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the refined proposals.

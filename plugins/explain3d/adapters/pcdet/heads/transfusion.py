@@ -26,6 +26,7 @@ class TransFusionCandidates(HostCandidates):
     """
 
     intercepts = 'get_bboxes'
+    suppresses = True
     chosen_by = 'a heat map whose highest cells become queries'
 
     def __init__(
@@ -39,6 +40,10 @@ class TransFusionCandidates(HostCandidates):
     def of_label(self, label: int) -> Tensor:
         """Returns the queries of that label."""
         return (self.labels == label).nonzero().flatten()
+
+    def choice(self) -> Tensor:
+        """Returns the heat map's scores of the queries: each pass has its own."""
+        return self.rows['query_heatmap_score'].detach()
 
     def boxes(self, index: Tensor) -> Tensor:
         """Returns the queries' boxes."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ....core.capture import cell_order
 from ....core.errors import NotApplicableError
 from ....core.normalize import full_precision
 from .base import HostCandidates
@@ -30,6 +31,8 @@ class VoxelNeXtCandidates(HostCandidates):
         NotApplicableError: If the head merges flipped copies of the frame.
     """
 
+    suppresses = True
+
     def __init__(
         self,
         head: nn.Module,
@@ -46,13 +49,14 @@ class VoxelNeXtCandidates(HostCandidates):
             )
         self.head = head
         self.count = len(voxel_indices)
-        self.columns = voxel_indices[:, [2, 1]]
+        order = cell_order(voxel_indices)  # A candidate is the same one in each pass.
+        self.columns = voxel_indices[order][:, [2, 1]]
         names = [n for n in ('center', 'center_z', 'dim', 'rot', 'iou') if n in pred_dicts[0]]
-        self.maps = {name: torch.cat([rows[name] for rows in pred_dicts]) for name in names}
+        self.maps = {name: torch.cat([rows[name][order] for rows in pred_dicts]) for name in names}
         self.heats: dict[int, tuple[int, Tensor]] = {}
         for i, rows in enumerate(pred_dicts):
             labels = head.class_id_mapping_each_head[i].tolist()
-            for label, heat in zip(labels, rows['hm'].T, strict=True):
+            for label, heat in zip(labels, rows['hm'][order].T, strict=True):
                 self.heats[label] = (i, heat)
         self.heat = torch.stack([self.heats[label][1] for label in sorted(self.heats)])
 
@@ -60,6 +64,10 @@ class VoxelNeXtCandidates(HostCandidates):
         """Returns the voxels of the head that knows the label."""
         start = self.heats[label][0] * self.count
         return torch.arange(start, start + self.count, device=self.heat.device)
+
+    def choice(self) -> Tensor:
+        """Returns the voxels."""
+        return self.columns
 
     def places(self, index: Tensor) -> Tensor:
         """Returns the centres of the voxels."""

@@ -11,6 +11,7 @@ from ....core.errors import InputError
 from ....core.session import frozen_evaluation
 from ....lmd import Seed
 from ....lmd.detections import SensorShares
+from ...common.model_intake import PCDET, require_toolbox
 from ..api import batch_of, on_device
 from ..detector import unwrap
 from .share_decomposer import ShareDecomposer
@@ -45,6 +46,7 @@ def sensor_shares(
         >>> frame.parts.shares('logit')  # (K, 3) of camera, LiDAR, bias; doctest: +SKIP
     """
     detector = unwrap(model)
+    require_toolbox(detector, PCDET)
     items = data if isinstance(data, (list, tuple)) else [data]
     if not all(isinstance(item, Mapping) for item in items):
         raise InputError('Expected items of the data set, received points without images.')
