@@ -290,8 +290,14 @@ def test_not_a_number_goes_through_and_shows():
     args = sensors()
     args[0][0, 0, 0, 0] = torch.nan
     run = run_fusion(fusion(), args, mode='check')
-    assert run.outputs['head'].value.isnan().any()
+    assert run.raw_outputs['head'].value.isnan().any()
     assert run.residual != run.residual
+    for _ in range(2):
+        with pytest.raises(InputError, match='has values that are NaN.*begins at .*cat'):
+            _ = run.outputs
+    quiet = run_fusion(fusion(), args)
+    with pytest.raises(InputError, match="mode='check'"):
+        _ = quiet.captured
 
 
 @pytest.mark.parametrize('memory_format', [torch.channels_last, torch.contiguous_format])

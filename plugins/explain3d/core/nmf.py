@@ -7,8 +7,10 @@ nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from torch import Tensor
 from .errors import InputError, UnknownNameError
 from .nmf_coarse import coarse
 from .nmf_init import fill_zeros, nndsvd, random_factors
+from .nmf_scale import LEFT, Scale, scale_of
 from .nmf_updates import Step, equal_weights, objective, quotient, steps
 from .normalize import full_precision, require_finite
 from .precision import full_precision_kernels
@@ -67,7 +70,7 @@ class Factorization:
 
         A concept vector of zeros contributes nothing: its weights become zero.
         """
-        norm = self.W.norm(dim=1)
+        norm = _lengths(self.W)
         return replace(self, H=self.H * norm, W=quotient(self.W, norm[:, None]))
 
     def info(self) -> dict[str, float | int | bool | str]:
@@ -80,6 +83,13 @@ class Factorization:
             'nmf_objective': self.objective,
             'nmf_residual': self.residual,
         }
+
+
+def _lengths(W: Tensor) -> Tensor:
+    """Returns the Euclidean norm of each row, also where its square would leave the dtype."""
+    largest = W.amax(dim=1)
+    usual = (largest > 1e-8) & (largest < 1e8)
+    return torch.where(usual, W.norm(dim=1), largest * quotient(W, largest[:, None]).norm(dim=1))
 
 
 def make_nonnegative(features: Tensor, policy: str = 'refuse') -> Tensor:
@@ -95,17 +105,19 @@ def make_nonnegative(features: Tensor, policy: str = 'refuse') -> Tensor:
         (M, C) features >= 0; ``features`` itself where nothing had to be done.
 
     Raises:
-        InputError: If features are negative under ``'refuse'``.
+        InputError: If features are not finite, or negative under ``'refuse'``.
         UnknownNameError: If the policy is unknown.
     """
     _require(policy, NEGATIVE_POLICIES, 'policy for negative features')
     if features.numel() == 0:
         return features
+    lowest, highest = torch.stack([features.amin(), features.amax()]).tolist()
+    if not math.isfinite(highest - lowest):
+        require_finite(features, 'feature')
     if policy == 'shift':
         return features - features.amin(dim=0)
     if policy == 'clip':
         return features.clamp(min=0)
-    lowest = features.amin().item()
     if lowest < 0:
         raise InputError(
             f'Expected features >= 0 to factorise, received values down to {lowest:.4g}: choose a '
@@ -145,7 +157,7 @@ def factorize(
             ``'nndsvd'`` where there are fewer, and the channels where there is a concept for each.
         solver: ``'hals'`` (Frobenius only, the default there) or ``'mu'``.
         max_iter: Most iterations.
-        tol: Tolerance of the test for convergence.
+        tol: Tolerance of the test for convergence, at least 0.
         seed: Seed of ``init='random'``.
         W: (rank, C) concepts to start from in place of ``init``; H is then fitted to them first.
         fixed: Leave ``W`` as it is and solve for H alone: a dictionary carried through a sequence.
@@ -207,7 +219,7 @@ def factorize_batch(
     _require(solver, SOLVERS[loss], f'solver for the loss {loss!r}')
     _require(init, INITS, 'initialisation')
     frames = [_checked(frame) for frame in frames]
-    _check_numbers(rank, max_iter, fixed, W)
+    _check_numbers(rank, max_iter, tol, fixed, W)
     if W is not None:
         W = _checked_dictionary(W, rank, frames)
     results: list[Factorization | None] = [_if_trivial(f, rank, loss, W) for f in frames]
@@ -217,12 +229,16 @@ def factorize_batch(
     if W is None and init != 'random':
         _check_rank(rank, min(min(frames[index].shape) for index in todo))
 
-    features = torch.nn.utils.rnn.pad_sequence([frames[index] for index in todo], batch_first=True)
+    scales, largest = _scales([frames[index] for index in todo], W)
+    features = torch.nn.utils.rnn.pad_sequence(
+        [scale.divide(frames[index]) for scale, index in zip(scales, todo, strict=True)],
+        batch_first=True,
+    )
     update_both, update_weights = steps(loss, solver)
     # A host's autocast would silently run these products in half precision, and TF32 in less.
     with torch.autocast(features.device.type, enabled=False), full_precision_kernels():
         if W is not None:
-            W = W.expand(len(todo), -1, -1).clone()
+            W = largest.divide(W).expand(len(todo), -1, -1).clone()
             H = equal_weights(features, W)
             iterations = max_iter if fixed else WEIGHTS_FIRST
             solved = _solve(features, H, W, update_weights, loss, iterations, tol)
@@ -232,12 +248,41 @@ def factorize_batch(
             H, W = _start(features, lengths, rank, init, solver, seed)
         if not fixed:
             solved = _solve(features, H, W, update_both, loss, max_iter, tol)
-    for index, result in zip(todo, solved, strict=True):
+    for index, result, scale in zip(todo, solved, scales, strict=True):
         M = frames[index].shape[0]
+        result = _rescaled(result, scale, largest)
         # HALS leaves the weights of a concept of zeros as they were: they mean nothing.
         alive = result.W.any(dim=1, keepdim=True)
         results[index] = replace(result, H=(result.H[:, :M] * alive).T.contiguous())
     return results
+
+
+def _scales(frames: Sequence[Tensor], W: Tensor | None) -> tuple[list[Scale], Scale | None]:
+    """Returns the scale of each frame, and that of a dictionary if there is one."""
+    scales = [scale_of(frame) for frame in frames]
+    return scales, None if W is None else scale_of(W)
+
+
+def _rescaled(result: Factorization, scale: Scale, dictionary: Scale | None) -> Factorization:
+    """Returns the factors of features that were divided by ``scale``, for those that were not."""
+    if dictionary is None:
+        weights = concepts = scale.root()
+    else:
+        weights, concepts = scale.over(dictionary), dictionary
+        if weights.exponent > math.log2(torch.finfo(result.H.dtype).max) - LEFT:
+            raise InputError(
+                f'Expected a dictionary of the size of the features, received features of about '
+                f'2^{scale.exponent} and a dictionary of about 2^{dictionary.exponent}: scale the '
+                'concepts to unit length.'
+            )
+    degree = 2 if result.loss == 'frobenius' else 1
+    return replace(
+        result,
+        H=weights.multiply(result.H),
+        W=concepts.multiply(result.W),
+        objective=scale.of_objective(result.objective, degree),
+        history=tuple(scale.of_objective(value, degree) for value in result.history),
+    )
 
 
 def _solve(
@@ -307,9 +352,7 @@ def _checked(features: Tensor) -> Tensor:
             f'Expected floating-point features of shape (M, C), received {features.dtype} of shape '
             f'{tuple(features.shape)}: pass one row per voxel.'
         )
-    features = full_precision(features)
-    require_finite(features, 'feature')
-    return make_nonnegative(features)
+    return make_nonnegative(full_precision(features))
 
 
 def _checked_dictionary(W: Tensor, rank: int, frames: Sequence[Tensor]) -> Tensor:
@@ -323,12 +366,15 @@ def _checked_dictionary(W: Tensor, rank: int, frames: Sequence[Tensor]) -> Tenso
     return W.to(frames[0]) if frames else W
 
 
-def _check_numbers(rank: int, max_iter: int, fixed: bool, W: Tensor | None) -> None:
-    if rank < 1 or max_iter < 1:
+def _check_numbers(rank: int, max_iter: int, tol: float, fixed: bool, W: Tensor | None) -> None:
+    whole = isinstance(rank, Integral) and isinstance(max_iter, Integral)
+    if not whole or rank < 1 or max_iter < 1:
         raise InputError(
-            f'Expected at least one concept and one iteration, received rank={rank} and '
-            f'max_iter={max_iter}.'
+            f'Expected whole numbers of at least one concept and one iteration, received '
+            f'rank={rank} and max_iter={max_iter}.'
         )
+    if not 0 <= tol < math.inf:
+        raise InputError(f'Expected a tolerance >= 0, received tol={tol}.')
     if fixed and W is None:
         raise InputError('Expected a dictionary W with fixed=True, received none: pass W.')
 

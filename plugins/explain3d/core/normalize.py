@@ -26,7 +26,10 @@ def min_max(maps: Tensor) -> Tensor:
     require_finite(maps, 'map')
     if maps.numel() == 0:
         return maps.clone()
-    shifted = maps - maps.amin(dim=-1, keepdim=True)
+    lowest, highest = maps.amin(dim=-1, keepdim=True), maps.amax(dim=-1, keepdim=True)
+    # Halves, where the difference of the ends would leave the dtype's range.
+    half = torch.where((highest - lowest).isinf(), 0.5, 1.0).to(maps.dtype)
+    shifted = maps * half - lowest * half
     largest = shifted.amax(dim=-1, keepdim=True)
     return shifted / largest.masked_fill(largest == 0, 1)
 

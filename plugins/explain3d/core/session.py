@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,14 +88,36 @@ def _restore_generators(state: dict[str, Any]) -> None:
 def overridden(owner: object, name: str, value: Any) -> Iterator[None]:
     """Sets an attribute of one instance, and puts back what its ``__dict__`` had before.
 
-    A method of the class is shadowed for this instance only, and visible again afterwards.
+    A method of the class is shadowed for this instance only, and visible again afterwards. Several
+    of these contexts on one attribute need not be left in reverse order: once all are left, the
+    attribute is as it was before the first.
     """
-    had, before = name in vars(owner), vars(owner).get(name)
+    mine = _Override(name in vars(owner), vars(owner).get(name))
+    every = _OVERRIDES.setdefault((id(owner), name), [])
+    every.append(mine)
     vars(owner)[name] = value
     try:
         yield
     finally:
-        if had:
-            vars(owner)[name] = before
+        place = every.index(mine)
+        every.remove(mine)
+        if place < len(every):  # A later one is still there: it puts back what this one found.
+            every[place].had, every[place].before = mine.had, mine.before
+        elif mine.had:
+            vars(owner)[name] = mine.before
         else:
-            del vars(owner)[name]
+            vars(owner).pop(name, None)
+        if not every:
+            del _OVERRIDES[id(owner), name]
+
+
+@dataclass(eq=False)
+class _Override:
+    """What an attribute was before it was overridden: whether it was there, and its value."""
+
+    had: bool
+    before: Any
+
+
+#: The overrides in force of each attribute, by the owner's id and its name, oldest first.
+_OVERRIDES: dict[tuple[int, str], list[_Override]] = {}

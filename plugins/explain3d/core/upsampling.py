@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -61,7 +62,11 @@ class NeighbourTable:
 
         Returns:
             (..., N) values per point, 0 where a point has no neighbour.
+
+        Raises:
+            InputError: If a value is NaN or infinite: as 0 * NaN it would reach all points.
         """
+        require_finite(maps, 'map')
         N = len(self.index)
         rows = maps.reshape(math.prod(maps.shape[:-1]), maps.shape[-1])
         out = maps.new_zeros(rows.shape[0], N)
@@ -363,10 +368,13 @@ def _check(
 ) -> None:
     if mode not in MODES:
         raise UnknownNameError(f'Unknown upsampling {mode!r}: expected one of {list(MODES)}.')
-    if radius < 0 or k < 1:
-        raise InputError(f'Expected radius >= 0 and k >= 1, received {radius} and {k}.')
-    if not bandwidth > 0:
-        raise InputError(f'Expected a bandwidth > 0, received {bandwidth}.')
+    whole = isinstance(radius, Integral) and isinstance(k, Integral)
+    if not whole or radius < 0 or k < 1:
+        raise InputError(
+            f'Expected whole numbers radius >= 0 and k >= 1, received {radius} and {k}.'
+        )
+    if not 0 < bandwidth < math.inf:
+        raise InputError(f'Expected a bandwidth > 0, finite, received {bandwidth}.')
     if points.ndim != 2 or points.shape[1] < 3:
         raise InputError(
             f'Expected points of shape (N, 3 or more), received {tuple(points.shape)}.'

@@ -133,6 +133,12 @@ class Call:
         items[name] = compute()
         return items[name]
 
+    def noted(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Returns what is computed and noted in a record, and None where a record lacks it."""
+        if self._replays:
+            return self._record.items.get(name)
+        return self.at_operating_point(name, compute)
+
     def constants(self, name: str, value: Any) -> Any:
         """Returns plain arguments of the operation, from the frozen record if there is one.
 

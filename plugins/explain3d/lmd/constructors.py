@@ -12,9 +12,10 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..core.errors import NotApplicableError
@@ -57,6 +58,9 @@ class _Watch:
                     for module, name in names:
                         self._exchange(sys.modules.get(module), name, watched)
                 self._exchange(Tensor, 'new_tensor', _made)
+                for kind in (torch._C.ScriptFunction, torch._C.ScriptMethod):
+                    self._exchange(kind, '__call__', _scripted)
+                self._undo.enter_context(_uncompiled())
 
     def __exit__(self, *exception: object) -> None:
         with self._lock:
@@ -104,6 +108,32 @@ def _refuse_numbers(function: Callable, args: tuple, kwargs: dict) -> None:
         run = number.run()
         if run is not None and run.is_active:
             came_back(run, f'torch.{function.__name__}', number, run.rules_here().exports)
+
+
+def _scripted(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        carried = [t for _, t in tensors((args, kwargs)) if isinstance(t, Carried)]
+        if carried and carried[0]._twin.run.is_active:
+            path = carried[0]._twin.run.module
+            raise NotApplicableError(
+                f'Module {path!r} gives decomposed tensors to TorchScript (torch.jit.trace or '
+                'script): expected Python, whose operations can be seen. Use the module or '
+                'function that it was made of, end the decomposition before it (stop, outputs), '
+                'register a rule for the module with @explain3d.lmd.module_rule, or declare it '
+                f"constant with per_module={{{path!r}: dict(module='constant')}}."
+            )
+        return function(*args, **kwargs)
+
+    return watched
+
+
+def _uncompiled() -> AbstractContextManager:
+    """Context in which what torch.compile made runs as the Python that it was made of."""
+    # Without torch._dynamo nothing is compiled, and to import it takes seconds.
+    if 'torch._dynamo' in sys.modules and hasattr(torch.compiler, 'set_stance'):
+        return torch.compiler.set_stance('force_eager')
+    return nullcontext()
 
 
 def _wrapped(function: Callable) -> Callable:

@@ -6,12 +6,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import InputError, NotApplicableError, UnknownNameError
+from ..core.precision import kernel_settings, reproducible_kernels
 from ..core.session import overridden
 from . import rules as _rules  # noqa: F401 - registers the rules
 from .call import Call
@@ -21,13 +23,14 @@ from .dispatch import unknown
 from .exports import Export
 from .frozen import FrozenRecord, RecordedOperation, describe, replayed
 from .nested import exchange_at, exchanged, named_arguments, tensors
-from .paths import paths_of
+from .paths import check_visible, paths_of, visible_modules
 from .registry import method_rules_of, module_rule_of
 from .report import LayerReport, Measured, measure
 from .rows import Rows
 from .seeds import Seed, entries_by_value, slices_of
 from .settings import Rules, check_modalities
 from .twin import Carried, Twin, plain
+from .verification import Verification, has_wrong_values, not_finite
 
 MODES = ('production', 'check')
 
@@ -68,15 +71,23 @@ class Decomposition:
         record: Whether to keep a ``FrozenRecord`` of the last forward pass.
         frozen: A record to replay: the components are those of the linear network that was
             recorded, whatever the input. The network's own outputs remain those of the input.
+        tf32: Whether GPUs may compute float32 in TF32 as the process has it set. By default it is
+            off within the context, for the network as well: components then add up to 1e-5, and
+            with it to about 4e-4.
+        deterministic: Whether the same input has to give the same bits on a GPU: see
+            ``core.precision.deterministic_kernels``.
 
     Attributes:
         modalities: Their names, in the order of the seeds.
         names: The modalities, then 'bias'.
-        outputs: ``Components`` by name. With ``frozen``, ``value`` is that of the frozen network,
-            and the network's own is in ``plain_outputs``.
+        outputs: ``Components`` by name; reading them raises InputError if one is not finite, which
+            waits for the device. ``raw_outputs`` and ``raw_captured`` are not looked at. With
+            ``frozen``, ``value`` is that of the frozen network, and the network's own is in
+            ``plain_outputs``.
         captured: ``Components`` by module path, likewise; with '#1', '#2', ... for later runs.
         plain_outputs: The network's own tensors at the outputs.
         record: The record of the last pass, or None.
+        kernels: Whether TF32 and deterministic algorithms were in force, as plain data.
         exports: Where the last pass read decomposed values out of torch, see ``Rules.exports``.
 
     Raises:
@@ -106,11 +117,13 @@ class Decomposition:
         stop: Sequence[str] = (),
         record: bool = False,
         frozen: FrozenRecord | None = None,
+        tf32: bool = False,
+        deterministic: bool = False,
     ) -> None:
         if mode not in MODES:
             raise UnknownNameError(f'Unknown mode {mode!r}: expected one of {list(MODES)}.')
         self.model, self.mode, self.frozen = model, mode, frozen
-        self.seeds = tuple(seeds)
+        self.seeds, self.tf32, self.deterministic = tuple(seeds), tf32, deterministic
         self.modalities = tuple(dict.fromkeys(m for s in self.seeds for m in s.modalities))
         check_modalities(self.modalities, self.least_modalities)
         self.names = (*self.modalities, BIAS)
@@ -118,6 +131,7 @@ class Decomposition:
         self._outputs = _as_outputs(outputs)
         self._capture, self._stop = tuple(capture), tuple(stop)
         self._paths = paths_of(model, self._mentioned())
+        check_visible(model, self._mentioned())
         self.checks = mode == 'check'
         self.remembers = record or frozen is not None
         self._records = record
@@ -126,6 +140,7 @@ class Decomposition:
         if self.checks and frozen is not None:
             self.constant_ids = (bias, value)
         self.is_active = False
+        self.kernels: dict[str, Any] = {}
         self._hooks: ExitStack | None = None
         self._rules_by_module: dict[str, Rules] = {}
         self._living: dict[int, weakref.ref[Tensor]] = {}
@@ -139,9 +154,9 @@ class Decomposition:
             raise InputError('This decomposition is running already: make a second one.')
         self._start()
         with ExitStack() as hooks:
-            for module in self.model.modules():
-                if isinstance(module, torch.jit.ScriptModule):
-                    continue
+            hooks.enter_context(reproducible_kernels(self.deterministic, self.tf32))
+            for module in visible_modules(self.model):
+                self._check_free(module)
                 hooks.enter_context(overridden(module, 'forward', self._wrapped(module)))
                 for name, rule in method_rules_of(module):
                     method = self._wrapped_method(module, getattr(module, name), rule)
@@ -150,6 +165,7 @@ class Decomposition:
             hooks.callback(self._release)
             self._hooks = hooks.pop_all()
         self.is_active = True
+        self.kernels = kernel_settings()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -158,10 +174,29 @@ class Decomposition:
         hooks, self._hooks = self._hooks, None
         hooks.close()
 
+    def _check_free(self, module: nn.Module) -> None:
+        if getattr(vars(module).get('forward'), 'is_of_decomposition', False):
+            raise InputError(
+                f'Module {self._paths[id(module)]!r} belongs to another decomposition that has not '
+                'ended: expected one at a time. Leave the other one first.'
+            )
+
     @property
     def is_linear(self) -> bool:
         """Whether components go through a linear map that is fixed: replayed, or with a graph."""
         return self.frozen is not None or self.differentiable
+
+    @property
+    def outputs(self) -> dict[str, Components]:
+        """The decomposition of each output, by name."""
+        self.verification.check()
+        return self.raw_outputs
+
+    @property
+    def captured(self) -> dict[str, Components]:
+        """The decomposition of each captured layer, by the path of its module."""
+        self.verification.check()
+        return self.raw_captured
 
     @property
     def layers(self) -> list[LayerReport]:
@@ -180,8 +215,9 @@ class Decomposition:
 
     def _start(self) -> None:
         """Forgets the last forward pass."""
-        self.outputs: dict[str, Components] = {}
-        self.captured: dict[str, Components] = {}
+        self.raw_outputs: dict[str, Components] = {}
+        self.raw_captured: dict[str, Components] = {}
+        self.verification = Verification()
         self.plain_outputs: dict[str, Tensor] = {}
         self.record = FrozenRecord(self.names, self.rules) if self._records else None
         self._measured: list[Measured] = []
@@ -218,6 +254,7 @@ class Decomposition:
                 out = self._run_module(module, path, forward, args, kwargs)
                 return self._after(path, out)
 
+        wrapper.is_of_decomposition = True
         return wrapper
 
     def _wrapped_method(self, module: nn.Module, method: Callable, rule: Callable) -> Callable:
@@ -393,7 +430,7 @@ class Decomposition:
         count = self._runs[path] = self._runs.get(path, -1) + 1
         if path in self._capture:
             name = f'{path}#{count}' if count else path
-            self._keep(name, out, self.captured)
+            self._keep(name, out, self.raw_captured)
         for name, output in self._outputs.items():
             if output.module == path:
                 self._keep_output(name, output, count, out)
@@ -413,7 +450,7 @@ class Decomposition:
             where = f'the output of module {output.module!r}'
             exchange_at(out, output.path, lambda value: value, where)
             out = dict(tensors(out))[output.path]
-        if not self._keep(name, out, self.outputs):
+        if not self._keep(name, out, self.raw_outputs):
             missing = [seed.module for seed in self.seeds if not self._runs.get(repr(seed))]
             raise NotApplicableError(
                 f'Output {name!r} at module {output.module!r} carries no components: expected '
@@ -425,8 +462,10 @@ class Decomposition:
         found = [(path, t) for path, t in tensors(out) if isinstance(t, Carried)]
         for path, tensor in found:
             key = f'{name}.{path}' if path else name
-            where[key] = self.components(tensor)
-            if where is self.outputs:
+            where[key] = components = self.components(tensor)
+            measured = self._measured if self.checks else None
+            self.verification.ask(has_wrong_values(components), partial(not_finite, key, measured))
+            if where is self.raw_outputs:
                 self.plain_outputs[key] = plain(tensor).detach().clone()
         return bool(found)
 

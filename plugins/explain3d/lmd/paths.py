@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
-from ..core.errors import UnknownNameError
+from ..core.errors import NotApplicableError, UnknownNameError
 
 
 def check_paths(model: nn.Module, mentioned: Sequence[tuple[str, str]]) -> dict[str, nn.Module]:
@@ -45,6 +46,40 @@ def paths_of(model: nn.Module, mentioned: Sequence[tuple[str, str]]) -> dict[int
     by_path = check_paths(model, mentioned)
     paths = {id(module): path for path, module in reversed(by_path.items())}
     return {**paths, **{id(by_path[path]): path for path, _ in mentioned}}
+
+
+def visible_modules(model: nn.Module) -> list[nn.Module]:
+    """Returns the modules that run as Python, and TorchScript's outermost ones."""
+    hidden = {
+        id(child)
+        for module in model.modules()
+        if isinstance(module, torch.jit.ScriptModule)
+        for child in module.modules()
+        if child is not module
+    }
+    return [module for module in model.modules() if id(module) not in hidden]
+
+
+def check_visible(model: nn.Module, mentioned: Sequence[tuple[str, str]]) -> None:
+    """Refuses a model in TorchScript, and seeds and outputs inside of such modules.
+
+    Raises:
+        NotApplicableError: If there is one.
+    """
+    visible = {id(module) for module in visible_modules(model)}
+    found = [(path, what) for path, what in mentioned if id(_at(model, path)) not in visible]
+    if isinstance(model, torch.jit.ScriptModule):
+        found = [('', 'the model')]
+    for path, what in found:
+        raise NotApplicableError(
+            f'Module {path!r} ({what}) is TorchScript (torch.jit.trace or script): expected '
+            'modules that run as Python, whose operations can be seen. Use the module that it was '
+            'made of.'
+        )
+
+
+def _at(model: nn.Module, path: str) -> nn.Module:
+    return dict(model.named_modules(remove_duplicate=False))[path]
 
 
 def _close(path: str, known: list[str]) -> list[str]:

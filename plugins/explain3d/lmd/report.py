@@ -72,8 +72,12 @@ def measure(value: Tensor, pieces: list[Rows], dim: int, size: int) -> tuple[Ten
             part = piece.select((size + 1,)).stack[0]
         rows = piece.without((size + 1,))
         absolute = rows.stack.abs()
-        error = torch.maximum(error, (rows.stack.sum(0, dtype=torch.float64) - part).abs().max())
-        here = torch.maximum(absolute.sum(0, dtype=torch.float64).max(), part.abs().max())
+        total, infinite = rows.stack.sum(0, dtype=torch.float64), part.isinf()
+        # An infinite value on purpose, as of masked logits, is infinitely large in the bias too.
+        differ = torch.where(infinite & (total == part), 0, total - part)
+        error = torch.maximum(error, differ.abs().max())
+        here = torch.maximum(absolute.sum(0, dtype=torch.float64), part.abs().double())
+        here = here.masked_fill(infinite, 0).max()
         magnitude = torch.maximum(magnitude, here)
         for row, number in enumerate(rows.ids):
             masses[number] += absolute[row].sum(dtype=torch.float64)

@@ -117,8 +117,23 @@ def voxel_counts(points: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.
     Returns:
         (V,) mean bird's-eye-view distance of each occupied voxel's points, metres, and (V,) how
         many points there are in it.
+
+    Raises:
+        InputError: If a coordinate is not finite, or the voxels have no size.
     """
-    cells = np.floor(np.asarray(points)[:, :3] / voxel_size).astype(np.int64)
+    if not 0 < voxel_size < np.inf or not np.isfinite(np.asarray(points)[:, :3]).all():
+        raise InputError(
+            f'Expected finite points and an edge > 0, received voxel_size={voxel_size} and '
+            f'{len(points)} points.'
+        )
+    with np.errstate(over='ignore'):
+        cells = np.floor(np.asarray(points)[:, :3] / voxel_size)
+    if (np.abs(cells) > 2**53).any():
+        raise InputError(
+            f'Expected points whose voxels can be counted, received coordinates of up to '
+            f'{np.abs(cells).max():.3g} voxels of {voxel_size} m.'
+        )
+    cells = cells.astype(np.int64)
     _, index, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
     distance = np.bincount(index.ravel(), np.hypot(points[:, 0], points[:, 1]), len(counts))
     return distance / counts, counts
@@ -144,8 +159,14 @@ def fit_density(
         ``degree + 1`` coefficients, the constant first.
 
     Raises:
-        InputError: If there are fewer distances to fit than coefficients.
+        InputError: If there are fewer distances to fit than coefficients, or numbers are not
+            finite.
     """
+    if not len(distance) or not np.isfinite(distance).all() or not (min(distance) >= 0 < target):
+        raise InputError(
+            f'Expected finite distances, one or more, and a number of points > 0 to keep, received '
+            f'{len(distance)} distances and target={target}.'
+        )
     edges = np.arange(0, distance.max() + 2, 2.0)
     place = np.digitize(distance, edges) - 1
     number = np.bincount(place, minlength=len(edges))

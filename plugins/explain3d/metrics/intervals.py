@@ -45,6 +45,9 @@ def bootstrap(
 ) -> Interval:
     """Returns the mean of ``values`` and its percentile-bootstrap interval.
 
+    Of one object, or of the objects of one frame, there is nothing to resample: the interval is the
+    mean itself, and its count of groups, 1, says so.
+
     Args:
         values: (n,) one value an object; NaN where it is not defined.
         groups: The frame of each object. If given, frames are resampled with all their objects:
@@ -54,13 +57,17 @@ def bootstrap(
         seed: Of the draws.
 
     Raises:
-        InputError: If a value is infinite, or lengths differ.
+        InputError: If a value is infinite, lengths differ, or there is no draw or level.
     """
     values = np.asarray(values, np.float64)
     if np.isinf(values).any() or values.ndim != 1:
         raise InputError(
             f'Expected a list of finite figures or NaN (not defined), received shape '
             f'{values.shape} with {int(np.isinf(values).sum())} infinite.'
+        )
+    if draws < 1 or not 0 < level < 1:
+        raise InputError(
+            f'Expected one or more draws and a level between 0 and 1, received {draws} and {level}.'
         )
     if groups is not None and len(groups) != len(values):
         raise InputError(f'Expected {len(values)} groups, received {len(groups)}.')

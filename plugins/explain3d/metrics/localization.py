@@ -6,6 +6,7 @@ which they are not defined.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,9 +32,12 @@ def explanation_accuracy(
         (K,) mean over the thresholds, and (K,) largest value.
 
     Raises:
-        InputError: If a value is not finite or the shapes differ.
+        InputError: If a value or threshold is not finite, there is no threshold, or the shapes
+            differ.
     """
     maps = _normalised(saliency, inside)
+    if not thresholds or not all(math.isfinite(limit) for limit in thresholds):
+        raise InputError(f'Expected finite thresholds, one or more, received {thresholds}.')
     limits = torch.as_tensor(thresholds, dtype=maps.dtype, device=maps.device)
     overlaps = []
     for limit in limits:  # T is small; (T, K, N) need not be held.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InputError
+from ..core.normalize import require_finite
 
 
 def local_regions(points: Tensor, boxes: Tensor, factor: float = 2.0) -> Tensor:
@@ -26,7 +27,13 @@ def local_regions(points: Tensor, boxes: Tensor, factor: float = 2.0) -> Tensor:
 
 
 def region_radii(boxes: Tensor, factor: float = 2.0) -> Tensor:
-    """Returns the (K,) radii of the local regions of (K, 7) boxes, metres."""
+    """Returns the (K,) radii of the local regions of (K, 7) boxes, metres.
+
+    Raises:
+        InputError: If ``factor`` is not above 0.
+    """
+    if not factor > 0:
+        raise InputError(f'Expected a factor > 0 for the radius of regions, received {factor}.')
     return factor * boxes[:, 3:5].norm(dim=1)
 
 
@@ -45,13 +52,14 @@ def removal_ranks(saliency: Tensor, regions: Tensor, seed: int = 0) -> Tensor:
         (K, N) int64: 0 for the most salient point of the region, N outside of it.
 
     Raises:
-        InputError: If the shapes differ.
+        InputError: If the shapes differ, or a value is not finite.
     """
     if saliency.shape != regions.shape or saliency.ndim != 2:
         raise InputError(
             f'Expected saliency and regions of one shape (K, N), received '
             f'{tuple(saliency.shape)} and {tuple(regions.shape)}.'
         )
+    require_finite(saliency, 'map')
     N = saliency.shape[1]
     # On the CPU, so that devices agree.
     shuffled = torch.randperm(N, generator=torch.Generator().manual_seed(seed))
@@ -99,5 +107,10 @@ def area(curve: Tensor) -> Tensor:
 
     Returns:
         (...) areas.
+
+    Raises:
+        InputError: If there are fewer than two values.
     """
+    if not curve.dim() or curve.shape[-1] < 2:
+        raise InputError(f'Expected curves of two or more values, received {tuple(curve.shape)}.')
     return ((curve[..., 1:] + curve[..., :-1]) / 2).mean(dim=-1)

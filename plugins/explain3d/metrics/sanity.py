@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.boxes import iou_3d
-from ..core.errors import NotApplicableError
+from ..core.errors import InputError, NotApplicableError
 from ..core.randomise import shuffled_weights
 from ..core.structures import Detections, Maps, Trace
 from ..core.targets import Target
@@ -90,6 +91,8 @@ def similarity(a: Tensor, b: Tensor, regions: Tensor | None = None) -> Tensor:
             for x, y, r in zip(a, b, regions.to(a.device), strict=True)
         ]
         return torch.cat(rows) if rows else a.new_zeros(0).double()
+    if a.shape == b.shape and a.dim() == 2 and a.shape[1] == 0:
+        return a.new_full((len(a),), torch.nan).double()
     flat_a, flat_b = (m.amax(dim=1) == m.amin(dim=1) for m in (a, b))
     return torch.where(flat_a & flat_b, 1.0, rank_correlation(a, b)).nan_to_num(0.0)
 
@@ -101,7 +104,12 @@ def jittered(points: Tensor, deviation: float, seed: int = 0) -> Tensor:
         points: (N, P) x, y, z, ..., metres.
         deviation: Standard deviation, metres.
         seed: Of the noise.
+
+    Raises:
+        InputError: If the deviation is negative or not finite.
     """
+    if not 0 <= deviation < math.inf:
+        raise InputError(f'Expected a standard deviation >= 0, received {deviation}.')
     noise = torch.randn(len(points), 3, generator=torch.Generator().manual_seed(seed))
     moved = points.clone()
     moved[:, :3] += deviation * noise.to(points)

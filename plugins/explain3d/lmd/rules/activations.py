@@ -315,9 +315,9 @@ def _softplus(a: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     x = a * beta
     half = x.abs() / 2
     near = torch.log1p(torch.sinh(half.clamp(max=1)) ** 2) / 2
-    far = half + torch.log1p(torch.exp(-2 * half)) - math.log(2)
-    slope = 0.5 + ratio(torch.where(half < 1, near, far), x, 0.0)
-    return torch.where(x > threshold, (a - math.log(2) / beta) / a, slope)
+    # Farther away the difference itself loses nothing, and the half would be lost of its digits.
+    far = (F.softplus(a, beta, threshold) - math.log(2) / beta) / torch.where(half < 1, 1.0, a)
+    return torch.where(half < 1, 0.5 + ratio(near, x, 0.0), far)
 
 
 @activation(*forms('logsigmoid', 'log_sigmoid'), f=F.logsigmoid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from ..registry import rule
 from ..rows import Rows
 from .activations import _computed_in, with_rest
 from .views import by_row
+
+#: Rounding that a normalisation's bias takes on in check mode, in units of eps of its terms.
+ROUNDING = 64
 
 
 def _per_channel(vector: Tensor | None, like: Tensor) -> Tensor | None:
@@ -171,7 +175,7 @@ def _normalise(
 ) -> Tensor:
     """Normalises the components over ``dims``, negative, of ``group(tensor)``."""
     a = group(_computed_in(input.detach()))
-    rows = call.rows(input)
+    rows = given = call.rows(input)
     shape = input.shape
 
     def finish(stack: Tensor) -> Tensor:
@@ -197,7 +201,35 @@ def _normalise(
             rows = Rows(rows.ids, finish(stack * scale))
             shift = finish((-mean * scale).expand(a.shape))
             rows = _shifted(call, rows, shift, how)
-    return call.carry(call.plain(), call.constant(rows, bias))
+    out, rows = call.plain(), call.constant(rows, bias)
+    if call.run.checks and how != 'separate':
+        terms = group(_computed_in(given.stack).abs().sum(0)).amax(dims, keepdim=True)
+        rows = _with_rounding(call, rows, out, finish((terms * scale).expand(a.shape)).abs())
+    return call.carry(out, rows)
+
+
+def _with_rounding(call: Call, rows: Rows, out: Tensor, largest: Tensor) -> Rows:
+    """Adds to the bias what rounding leaves between the value and the components, and no more.
+
+    Where a map is constant, value and components are what rounding leaves of a difference that is
+    zero, and have nothing to do with each other. Production has the same bias: the difference.
+
+    Args:
+        call: The normalisation, in check mode.
+        rows: The components of its result.
+        out: Its result.
+        largest: The largest term of the difference, as scaled in the result.
+    """
+    bound = largest * (ROUNDING * torch.finfo(largest.dtype).eps)
+
+    def rounding(rows: Rows) -> Tensor:
+        rest = out.detach() - rows.select(range(call.size + 1)).stack.sum(0)
+        return torch.where(rest.abs() <= bound, rest, 0)
+
+    # Once more: components far below the rounding are lost in the first sum.
+    for name in ('rounding', 'rounding of the sum'):
+        rows = call.constant(rows, call.noted(name, partial(rounding, rows)))
+    return rows
 
 
 def _moments(a: Tensor, count: int, eps: float) -> tuple[Tensor, Tensor]:
@@ -212,7 +244,8 @@ def _moments(a: Tensor, count: int, eps: float) -> tuple[Tensor, Tensor]:
     size = (normalised.numel(),)
     _, mean, scale = torch.native_layer_norm(a.reshape(-1, *size), size, None, None, eps)
     shape = (*shape, *[1] * count)
-    return mean.reshape(shape), scale.reshape(shape)
+    # A variance too large for the type: 1 / sqrt of infinity, which this kernel gives as NaN.
+    return mean.reshape(shape), torch.nan_to_num(scale, 0.0).reshape(shape)
 
 
 def _jacobian(

@@ -65,11 +65,15 @@ def _voxel_of_points(coors: Tensor, voxels: Tensor) -> Tensor:
 
 
 def _means(call: Call, rows: Rows, voxel: Tensor, points: Tensor, out: Tensor) -> Rows:
-    inside = voxel >= 0
-    count = torch.bincount(voxel[inside], minlength=len(out)).clamp_min(1).to(points.dtype)
-    stack = rows.stack.new_zeros(len(rows.ids), *out.shape)
-    stack.index_add_(1, voxel[inside], rows.stack[:, inside])
-    return Rows(rows.ids, stack / count[:, None])
+    """Adds up each voxel's points in their order: on a GPU, ``index_add_`` does in any order."""
+    if not len(rows.ids) or not len(points):
+        return Rows(rows.ids, rows.stack.new_zeros(len(rows.ids), *out.shape))
+    number = voxel + 1  # What is in no voxel comes first.
+    count = number.new_zeros(len(out) + 1).index_add_(0, number, torch.ones_like(number))
+    sorted_rows = rows.stack[:, number.argsort(stable=True)].transpose(0, 1).flatten(1)
+    sums = torch.segment_reduce(sorted_rows, 'sum', lengths=count, axis=0, unsafe=True)[1:]
+    stack = sums.unflatten(1, (len(rows.ids), -1)).transpose(0, 1)
+    return Rows(rows.ids, stack / count[1:].clamp_min(1).to(points.dtype)[:, None])
 
 
 def _maxima(call: Call, rows: Rows, voxel: Tensor, points: Tensor, out: Tensor) -> Rows:

@@ -91,13 +91,15 @@ def _decompose_network(
     )
     with frozen_evaluation(model), torch.no_grad(), run:
         model(*arguments)
-    size = min(len(found.value) for found in run.outputs.values())
-    return [_network_frame(i, run) for i in range(size)]
+    size = min(len(found.value) for found in run.raw_outputs.values())
+    frames = [_network_frame(i, run) for i in range(size)]
+    run.verification.check()
+    return frames
 
 
 def _network_frame(index: int, run: Decomposition) -> FrameDecomposition:
-    outputs = {name: frame_of(found, index) for name, found in run.outputs.items()}
-    captured = {name: frame_of(found, index) for name, found in run.captured.items()}
+    outputs = {name: frame_of(found, index) for name, found in run.raw_outputs.items()}
+    captured = {name: frame_of(found, index) for name, found in run.raw_captured.items()}
     frame_id = f'frame_{index:06d}'
     for name, found in outputs.items():
         check_finite(found, name, frame_id)

@@ -160,13 +160,14 @@ class FrameDecomposer:
         again = copied(data) if self.gradcam or self.references else None
         with torch.no_grad(), self.run() as run:
             samples = host(data)
-        captured = dict(run.captured)
+        captured = dict(run.raw_captured)
         gradcams = {} if self.gradcam is None else self._gradcams(host, again, frames, captured)
         references = {n: r.predict(copied(again)) for n, r in self.references.items()}
         results = [
             self._frame(i, frame, run, captured, gradcams, references)
             for i, frame in enumerate(frames)
         ]
+        run.verification.check()
         return samples, results
 
     def _frame(
@@ -178,7 +179,7 @@ class FrameDecomposer:
         gradcams: Mapping[str, Tensor],
         references: Mapping[str, Sequence[Tensor]],
     ) -> FrameDecomposition:
-        outputs = {name: frame_of(found, index) for name, found in run.outputs.items()}
+        outputs = {name: frame_of(found, index) for name, found in run.raw_outputs.items()}
         layers = {name: frame_of(found, index) for name, found in captured.items()}
         for name, found in outputs.items():
             check_finite(found, name, frame.frame_id)
@@ -198,7 +199,12 @@ class FrameDecomposer:
             area=frame.area(self.model),
             settings=self.settings,
             versions=self.versions,
-            info={'inputs': frame.digest(), 'predicted': _means(outputs), **meta_of(frame)},
+            info={
+                'inputs': frame.digest(),
+                'kernels': run.kernels,
+                'predicted': _means(outputs),
+                **meta_of(frame),
+            },
         ).to('cpu')
 
     def _gradcams(

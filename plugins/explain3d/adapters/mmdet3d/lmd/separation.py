@@ -269,8 +269,9 @@ class SeparationTest:
         given = None if frozen is not None else rules
         with torch.no_grad(), self._run(given, frozen=frozen, record=record) as run:
             self._last = self._test_step(item)
-        found: Components = next(iter(run.outputs.values()))
+        found: Components = next(iter(run.raw_outputs.values()))
         check_finite(found, next(iter(self.outputs)), str(_name(item)))
+        run.verification.check()
         parts = {name: found[name][:, self.channel] for name in found.names}
         return {**parts, 'output': found.value[:, self.channel]}, run.record
 

@@ -158,7 +158,7 @@ class ShareDecomposer(ShareReader):
         """
         results, readings = [], []
         for i, (frame, sample) in enumerate(zip(frames, samples, strict=True)):
-            found = {**run.outputs, **run.captured}
+            found = {**run.raw_outputs, **run.raw_captured}
             outputs = {name: frame_of(each, i) for name, each in found.items()}
             for name, found in outputs.items():
                 check_finite(found, name, frame.frame_id)
@@ -174,10 +174,11 @@ class ShareDecomposer(ShareReader):
                     detection_indices=index.cpu(),
                     settings=self.settings,
                     versions=self.versions,
-                    info={'inputs': frame.digest(), **meta_of(frame)},
+                    info={'inputs': frame.digest(), 'kernels': run.kernels, **meta_of(frame)},
                     points=frame.points().get('lidar'),
                 )
             )
+        run.verification.check()
         return results, readings
 
     def _without(self, data: Mapping[str, Any], name: str) -> dict[str, Any]:
