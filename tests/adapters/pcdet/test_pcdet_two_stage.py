@@ -121,8 +121,8 @@ def test_other_features_are_of_the_same_proposals(model, through, monkeypatch):
     passes = []
 
     class Spy(RoICandidates):
-        def __init__(self, head, batch, *args):
-            super().__init__(head, batch, *args)
+        def __init__(self, head, batch, *args, **kwargs):
+            super().__init__(head, batch, *args, **kwargs)
             passes.append(
                 (self.rois.detach().clone(), self.labels.clone(), batch['batch_box_preds'])
             )
@@ -147,7 +147,7 @@ def test_other_features_are_of_the_same_proposals(model, through, monkeypatch):
 
 def test_methods_of_several_passes_add_up_with_constant_proposals(model):
     """The sum of the gradients along the way is the change of the score, with the same proposal."""
-    options = dict(select={'score_thr': 0.0, 'top_n': 1}, layer='stride4', steps=20)
+    options = dict(select={'score_thr': 0.0, 'top_n': 1}, layer='stride4', steps=30)
     found = explain(model, scenes.cloud(2), 'IntegratedGradients', 'logit', **options)
     assert found.maps.info['completeness_error'] < 0.1
 
