@@ -17,9 +17,10 @@ import tiny_run
 import torch
 from mmengine.runner import Runner
 
+from explain3d.adapters.common.weights import weights_digest
 from explain3d.adapters.mmdet3d import test_command as ours
 from explain3d.core.errors import CheckpointMismatchError, InputError
-from explain3d.core.results import ResultStore
+from explain3d.core.results import ResultStore, load_metadata
 
 ROOT = Path(__file__).parents[3]
 STOCK = Path(mmdet3d.__file__).parent / '.mim/tools/test.py'
@@ -199,6 +200,21 @@ def test_an_explained_model_goes_on_after_a_bad_frame():
     with torch.no_grad():
         (sample,) = model.test_step(tiny.batch(tiny.cloud(0)))
     assert len(sample.explanation.detections) > 0
+
+
+def test_an_explained_model_tells_weights_apart_while_it_is_trained(tmp_path):
+    config = dict(type='explain3d.ExplainedModel', detector=tiny.second(), explainer='RandomMap')
+    model = tiny.build(dict(config, outputs=dict(dir=str(tmp_path))))
+    batch = tiny.batch(tiny.cloud(0))
+    with torch.no_grad():
+        for change in (0.0, 0.0, 1e-3):  # Adding nothing counts as a write, but changes no weight.
+            next(model.parameters()).add_(change)
+            model.test_step(batch)
+    first, second = sorted(tmp_path.rglob('*.npz'), key=lambda path: len(path.parts))
+    assert second.parent.parent == first.parent == tmp_path
+    digests = [load_metadata(path)['settings']['model'] for path in (first, second)]
+    assert digests[1] == weights_digest(model) != digests[0]
+    assert second.parent.name == f'weights_{digests[1][:8]}'
 
 
 @pytest.mark.parametrize('damage', ['missing', 'shape'])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,6 +115,26 @@ def picture_options(pictures: Any, recorder: type) -> dict[str, Any] | None:
 
     check_options(options)
     return options
+
+
+def of_weights(
+    outputs: Mapping[str, Any], digest: str, first: str | None, logger: logging.Logger
+) -> dict[str, Any]:
+    """Returns the settings of what is written with a folder for a model that is trained meanwhile.
+
+    The first weights have the folder that is set, later ones a folder inside it.
+
+    Args:
+        outputs: Arguments of the recorder.
+        digest: Of the model's weights.
+        first: Of the weights that have the folder that is set; None: these have it.
+        logger: Gets a line about the folder.
+    """
+    if first in (None, digest) or outputs.get('dir') is None:
+        return dict(outputs)
+    folder = os.path.join(outputs['dir'], f'weights_{digest[:8]}')
+    logger.info(f'The model has other weights than before: results go to {folder}.')
+    return {**outputs, 'dir': folder}
 
 
 def _parameters(recorder: type) -> list[str]:

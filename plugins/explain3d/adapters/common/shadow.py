@@ -11,6 +11,8 @@ from ...core.checks import require_choice
 from ...core.errors import NotApplicableError
 from .outputs import ON_ERROR
 from .recorder import Recorder
+from .unchanged import Unchanged, weights_of
+from .weights import weights_digest
 
 
 class ModelAttachment:
@@ -23,7 +25,8 @@ class ModelAttachment:
         model: The model, without wrappers.
         start: Makes, at the first prediction, what works on frames and what keeps the results.
         on_error: ``'raise'``, or ``'skip'``: log a frame that fails, and go on.
-        once: Whether an error ends the attachment, as it ends a test run.
+        once: Whether an error ends the attachment, as it ends a test run. If not, the model may be
+            trained on in between: with other weights it is started anew.
 
     Attributes:
         worker: What works on frames, once there was one.
@@ -47,6 +50,7 @@ class ModelAttachment:
         self.worker: Any = None
         self.recorder: Recorder | None = None
         self._start = start
+        self._weights = Unchanged(())
         self._host: Any = None
 
     def attach(self) -> None:
@@ -86,10 +90,23 @@ class ModelAttachment:
         if self.model.training:
             return self._host(*args, **kwargs)
         try:
+            if self.worker is not None and not self.once:
+                self._end_of_weights()
             if self.worker is None:
                 self.worker, self.recorder = self._start()
+                self._weights = Unchanged(weights_of(self.model))
             return step(*args, **kwargs)
         except BaseException:
             if self.once:
                 self.detach()  # What was computed before is on the disk when the run ends.
             raise
+
+    def _end_of_weights(self) -> None:
+        """Ends what works with weights that the model has no more: validation while it trains."""
+        if self._weights.holds_for(weights_of(self.model)):
+            return
+        if self.worker.settings['model'] == weights_digest(self.model):
+            self._weights = Unchanged(weights_of(self.model))
+            return
+        self.recorder.close()
+        self.worker = self.recorder = None

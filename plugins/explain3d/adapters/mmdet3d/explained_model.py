@@ -14,7 +14,7 @@ from ...core.targets import TargetSpec
 from ...registry import MODELS
 from ..common.data_facts import UNKNOWN
 from ..common.frame_explainer import checked_explaining
-from ..common.outputs import check_run, checked_outputs
+from ..common.outputs import check_run, checked_outputs, of_weights
 from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import CheckpointWatch
@@ -50,7 +50,8 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
         explainer: As in ``ExplainerHook``.
         targets: As in ``ExplainerHook``.
         select: As in ``ExplainerHook``.
-        outputs: As in ``Recorder``; without ``dir`` nothing is written.
+        outputs: As in ``Recorder``; without ``dir`` nothing is written. While the model is trained,
+            each validation's weights have a folder of their own inside ``dir``, but for the first.
         resume: As in ``ExplainerHook``.
         on_error: As in ``ExplainerHook``.
         class_names: Names of the classes, for results and ``select``; default those of
@@ -82,14 +83,20 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
     model = MMDET3D_MODELS.build({**detector, **detector_settings})
     watch = CheckpointWatch(model) if check_checkpoint else None
 
+    first: list[str] = []
+
     def start() -> tuple[FrameExplainer, Recorder]:
         if watch is not None:
             watch.check()
         frames = FrameExplainer(model, *settings, class_names, frame_id)
         logger = MMLogger.get_current_instance()
         frames.names = UNKNOWN.frame_names(REMEDY, logger)
-        outputs_ = {'background': False, 'logger': logger, 'remedy': REMEDY, **outputs}
-        return frames, Recorder(frames.settings, resume=resume, **outputs_)
+        digest = frames.settings['model']
+        written = of_weights(outputs, digest, next(iter(first), None), logger)
+        outputs_ = {'background': False, 'logger': logger, 'remedy': REMEDY, **written}
+        recorder = Recorder(frames.settings, resume=resume, **outputs_)
+        first.append(digest)
+        return frames, recorder
 
     Attachment(attachable(model), start, on_error, once=False).attach()
     return model

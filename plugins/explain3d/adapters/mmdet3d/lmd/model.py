@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmdet3d.registry import MODELS as MMDET3D_MODELS
+from mmengine.logging import MMLogger
 from torch import nn
 
 from ....lmd import Rules
 from ....registry import MODELS
-from ...common.outputs import check_run, checked_outputs
+from ...common.outputs import check_run, checked_outputs, of_weights
 from ..attachment import attachable
 from ..checkpoints import CheckpointWatch
 from .attachment import DecompositionAttachment
@@ -36,7 +37,8 @@ def DecomposedModel(  # noqa: N802 - configurations name it like the classes aro
 
     Args:
         detector: Configuration of the model.
-        results: As in ``Recorder``; without ``dir`` nothing is written.
+        results: As in ``Recorder``; without ``dir`` nothing is written. While the model is trained,
+            each validation's weights have a folder of their own inside ``dir``, but for the first.
         resume: As in ``LMDHook``.
         on_error: As in ``LMDHook``.
         check_checkpoint: Whether to refuse, at the first frame, weights loaded from a checkpoint
@@ -64,12 +66,19 @@ def DecomposedModel(  # noqa: N802 - configurations name it like the classes aro
     model = MMDET3D_MODELS.build({**detector, **settings})
     watch = CheckpointWatch(model) if check_checkpoint else None
 
+    first: list[str] = []
+
     def start() -> tuple[FrameDecomposer, DecompositionRecorder]:
         if watch is not None:
             watch.check()
         decomposer = FrameDecomposer(model, **given)
-        options = {'background': False, **results}
-        return decomposer, DecompositionRecorder(decomposer.settings, resume=resume, **options)
+        logger = MMLogger.get_current_instance()
+        digest = decomposer.settings['model']
+        written = of_weights(results, digest, next(iter(first), None), logger)
+        options = {'background': False, **written}
+        recorder = DecompositionRecorder(decomposer.settings, resume=resume, **options)
+        first.append(digest)
+        return decomposer, recorder
 
     DecompositionAttachment(attachable(model), start, on_error, once=False).attach()
     return model
