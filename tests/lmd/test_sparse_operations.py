@@ -13,11 +13,13 @@ from explain3d.adapters.common.spconv_compat import ensure_cpu_backward
 from explain3d.core.errors import InputError, NotApplicableError
 from explain3d.lmd import Seed
 from explain3d.lmd.linearized import LinearNetwork
+from tests.helpers.pretend_device.random_rows import random_rows
 from tests.lmd.networks import TOLERANCE, decompose
 
 ensure_cpu_backward()
 SIZE, CHANNELS = (6, 7, 8), 3
 SEEDS = (Seed('', path='a', modality='front'), Seed('', path='b', modality='top'))
+BEHIND = (Seed('layers.3', at='output', path='features', split=dict(low=2, high=3)),)
 #: What is added to the features of the two sensors: the bias component.
 OFFSET = 0.3
 LAYERS = {
@@ -94,6 +96,17 @@ def encoder(dtype=torch.float64):
         spconv.SparseInverseConv3d(5, 4, 3, indice_key='down'),
     )
     return randomised(Sparse(layers), dtype)
+
+
+class FromVoxels(Sparse):
+    """A map behind sparse layers."""
+
+    def __init__(self):
+        super().__init__(encoder().layers)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, a, b):
+        return self.head(super().forward(a, b).mean(2))
 
 
 def dense_oracle(layer, component, coordinates):
@@ -223,6 +236,42 @@ def test_what_is_not_the_same_voxels_is_not_replayed():
         decompose(model, *features(), seeds=SEEDS, frozen=recorded.record)
 
 
+@pytest.mark.parametrize('seeds', [SEEDS, BEHIND], ids=['at the inputs', 'behind a strided one'])
+def test_a_replay_does_not_depend_on_the_order_of_the_voxels(seeds):
+    model = encoder()
+    base = decompose(model, *features(), seeds=seeds, record=True)
+    record = base.record.to(features()[0].device)
+    assert record.nbytes == base.record.nbytes
+    with random_rows():
+        again = decompose(model, *features(), seeds=seeds, frozen=record, mode='check')
+    found, expected = again.outputs[''].parts, base.outputs[''].parts
+    assert all(part.any() for part in expected)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_voxels_that_come_in_another_order_are_not_replayed():
+    """What was recorded before the first convolution has one entry for each of them."""
+    model = encoder()
+    recorded = decompose(model, *features(), seeds=SEEDS, record=True)
+    model.coordinates = voxels().flip(0)
+    args = [each.flip(0) for each in features()]
+    with pytest.raises(
+        InputError, match=r"input voxels of module 'layers.0' come in another order"
+    ):
+        decompose(model, *args, seeds=SEEDS, frozen=recorded.record)
+
+
+def test_voxels_before_the_seeds_may_be_others():
+    """The frozen network starts behind them: its record fits whatever comes out there."""
+    model = FromVoxels().double().eval()
+    seeds = [Seed('head', at='input', split=dict(low=2, high=2))]
+    recorded = decompose(model, *features(), seeds=seeds, record=True)
+    model.coordinates = voxels(seed=5)
+    run = decompose(model, *features(), seeds=seeds, frozen=recorded.record, mode='check')
+    assert run.residual < TOLERANCE[torch.float64]
+    assert not torch.equal(run.outputs[''].parts, recorded.outputs[''].parts)
+
+
 def test_a_sum_inside_the_kernel_is_refused():
     layer = spconv.SubMConv3d(CHANNELS, CHANNELS, 3, padding=1, indice_key='s').double().eval()
 
@@ -250,8 +299,9 @@ def test_the_copy_that_mmcv_carries():
         def forward(self, a, b):
             return self.layer(ops.SparseConvTensor(a + b + OFFSET, voxels(), SIZE, 2)).dense()
 
-    model = Old().double().eval().requires_grad_(False)
     args = features()
+    # Its parameters come from torch.Tensor(size): of the CPU, whatever the default device is.
+    model = Old().to(args[0]).eval().requires_grad_(False)
     seeds = [Seed('layer', path='0.features', split=dict(front=1, top=2))]
     run = decompose(model, *args, seeds=seeds, mode='check')
     assert run.residual < TOLERANCE[torch.float64]

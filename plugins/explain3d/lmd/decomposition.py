@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.capture import is_sparse_convolution
 from ..core.errors import InputError, NotApplicableError, UnknownNameError
 from ..core.precision import kernel_settings, reproducible_kernels
 from ..core.session import overridden
@@ -31,6 +33,7 @@ from .seeds import Seed, entries_by_value, slices_of
 from .settings import Rules, check_modalities
 from .twin import Carried, Twin, plain
 from .verification import Verification, has_wrong_values, not_finite
+from .voxel_order import InRecordedOrder
 
 MODES = ('production', 'check')
 
@@ -226,6 +229,7 @@ class Decomposition:
         self.exports: list[Export] = []
         self.has_read = False
         self._cursor = 0
+        self._sparse_runs: Counter[str] = Counter()
 
     def _release(self) -> None:
         """Makes every tensor that is still carried plain again."""
@@ -305,6 +309,8 @@ class Decomposition:
         self, module: nn.Module, path: str, forward: Callable, args: tuple, kwargs: dict
     ) -> Any:
         carried = _carried(args, kwargs)
+        if self.remembers and is_sparse_convolution(module):
+            forward = InRecordedOrder(self, module, forward, strict=bool(carried))
         if not carried:
             return forward(*args, **kwargs)
         rule, constant = module_rule_of(module), self.rules_here().module == 'constant'
@@ -553,6 +559,21 @@ class Decomposition:
         elif self.record is not None:
             self.record.operations.append(operation)
         return operation
+
+    def noted_voxels(
+        self, path: str, voxels: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor] | None:
+        """Notes the voxels of a sparse convolution, or returns those of the frozen record.
+
+        Args:
+            path: Path of the convolution.
+            voxels: Gives its cells.
+        """
+        key = path, self._sparse_runs[path]
+        self._sparse_runs[path] += 1
+        if self.frozen is not None:
+            return self.frozen.voxels.get(key)
+        return self.record.voxels.setdefault(key, voxels())
 
     def measure(self, out: Carried, call: Call) -> None:
         """Measures conservation and shares of a result (check mode)."""

@@ -38,30 +38,34 @@ class FrozenRecord:
         names: The modalities, then 'bias'.
         rules: The rules that were followed; a replay follows them too.
         operations: One entry per operation, in order.
+        voxels: The 'input' and 'output' cells of each run of a sparse convolution, by the module's
+            path and the number of the run.
     """
 
     names: tuple[str, ...]
     rules: Rules
     operations: list[RecordedOperation] = field(default_factory=list)
+    voxels: dict[tuple[str, int], dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Memory of everything that is kept, in bytes."""
-        kept = (t for op in self.operations for _, t in tensors(op.items))
+        everything = (*(op.items for op in self.operations), *self.voxels.values())
+        kept = (t for items in everything for _, t in tensors(items))
         return sum(t.numel() * t.element_size() for t in kept)
 
     def to(self, device: torch.device | str) -> FrozenRecord:
         """Returns the record with its tensors on another device."""
-        moved = [
-            RecordedOperation(
-                op.operation,
-                op.module,
-                op.shapes,
-                exchanged(op.items, lambda _, tensor: tensor.to(device)),
-            )
+
+        def moved(items: Any) -> Any:
+            return exchanged(items, lambda _, tensor: tensor.to(device))
+
+        operations = [
+            RecordedOperation(op.operation, op.module, op.shapes, moved(op.items))
             for op in self.operations
         ]
-        return FrozenRecord(self.names, self.rules, moved)
+        voxels = {key: moved(cells) for key, cells in self.voxels.items()}
+        return FrozenRecord(self.names, self.rules, operations, voxels)
 
 
 def replayed(record: FrozenRecord, index: int, now: RecordedOperation) -> RecordedOperation:

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...core.capture import is_sparse_convolution, with_features
-from ...core.errors import InputError, NotApplicableError
+from ...core.errors import NotApplicableError
 from ...core.session import overridden
 from ..call import Call
 from ..registry import module_rule
 from ..twin import plain
+from ..voxel_order import reordered
 from .views import by_row
 
 
@@ -33,7 +33,6 @@ def _sparse_convolution(call: Call, module: nn.Module, sparse: Any, *args: Any) 
         )
     rows = call.rows(sparse.features)
     out = call.plain(with_features(sparse, plain(sparse.features)))
-    _check_voxels(call, out)
     own = _with_tables(sparse, out, module)
     with ExitStack() as stack:
         stack.enter_context(overridden(module, 'bias', None))
@@ -43,16 +42,6 @@ def _sparse_convolution(call: Call, module: nn.Module, sparse: Any, *args: Any) 
     bias = getattr(module, 'bias', None)
     call.carry(out.features, parts if bias is None else call.constant(parts, bias))
     return out
-
-
-def _check_voxels(call: Call, out: Any) -> None:
-    """Refuses to replay a record at other voxels: the linear network has none there."""
-    recorded = call.at_operating_point('voxels', lambda: out.indices)
-    if not torch.equal(recorded, out.indices):
-        raise InputError(
-            f'The frozen record does not fit: the voxels of module {call.module!r} are others. '
-            'Record the same network on a cloud of the same voxels.'
-        )
 
 
 def _with_tables(sparse: Any, out: Any, module: nn.Module) -> Any:
@@ -70,11 +59,5 @@ def _with_tables(sparse: Any, out: Any, module: nn.Module) -> Any:
 def _convolved(function: Callable, sparse: Any, row: Tensor, out: Any) -> Tensor:
     """Returns the (N_out, C) features of one component, in the order of the value's voxels."""
     found = function(with_features(sparse, row.contiguous()))
-    if torch.equal(found.indices, out.indices):
-        return found.features
     # Kernels of a GPU may list the same voxels in another order.
-    both = torch.cat([out.indices, found.indices])
-    _, number = both.unique(dim=0, return_inverse=True)
-    place = torch.empty_like(number[: len(out.indices)])
-    place[number[len(out.indices) :]] = torch.arange(len(place), device=place.device)
-    return found.features[place[number[: len(out.indices)]]]
+    return reordered(found, out.indices).features
