@@ -53,7 +53,8 @@ def test_the_upsampling_waits_for_its_checks_and_two_sizes(mode, here):
     found = waits(here, lambda: find_neighbours(points, layer, k=4, mode=mode))
     assert sum(found.values()) <= 3, here.report()
     maps = torch.rand(5, len(layer.coords))
-    assert not waits(here, lambda: table.apply(maps))
+    assert not waits(here, lambda: table.carry(maps))
+    assert sum(waits(here, lambda: table.apply(maps)).values()) == 1  # That they are finite.
 
 
 def test_weights_come_to_the_cpu_once(here):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,21 @@ def require_finite(values: Tensor, what: str) -> None:
             f'infinite: look for an overflow (half precision, a diverged checkpoint) where the '
             f'{what} comes from.'
         )
+
+
+def require_all_finite(tensors: Sequence[Tensor], what: str) -> None:
+    """Does the same for several tensors of one device, in one wait for it.
+
+    Args:
+        tensors: The tensors.
+        what: What each of them is, for the message.
+
+    Raises:
+        InputError: If a value of one is NaN or infinite.
+    """
+    if tensors and not torch.stack([torch.isfinite(part).all() for part in tensors]).all():
+        for part in tensors:
+            require_finite(part, what)
 
 
 def full_precision(values: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.checks import require_choice, require_whole
 from ..core.errors import InputError, NotApplicableError
 from ..core.gradients import reduce_gradients
-from ..core.normalize import min_max
+from ..core.normalize import min_max, require_all_finite
 from ..core.precision import full_precision_kernels
 from ..core.structures import Maps, Trace
 from ..core.targets import Target
@@ -74,12 +74,18 @@ class FeatureMapExplainer(Explainer):
         return find_neighbours(trace.points, features, self.radius, self.k, self.upsampling)
 
     def to_points(self, maps: Maps, table: NeighbourTable) -> Maps:
-        """Returns ``maps`` over the points (Eq. 10 of FFAM)."""
+        """Returns ``maps`` over the points (Eq. 10 of FFAM).
+
+        Raises:
+            InputError: If a value is NaN or infinite.
+        """
+        extra = [values for values in (maps.global_map, maps.concepts) if values is not None]
+        require_all_finite([*maps.saliency.values(), *extra], 'map')
 
         def carry(values: Tensor | None) -> Tensor | None:
-            return None if values is None else table.apply(values)
+            return None if values is None else table.carry(values)
 
-        saliency = {name: table.apply(values) for name, values in maps.saliency.items()}
+        saliency = {name: table.carry(values) for name, values in maps.saliency.items()}
         return Maps(saliency, carry(maps.global_map), carry(maps.concepts), maps.info)
 
 

@@ -19,7 +19,7 @@ from ..core.black_box import BlackBox, Region
 from ..core.grouping import share_passes
 from .protocol import Protocol
 from .removal import Schedule, local_regions, region_radii, removal_ranks
-from .step_score import step_score
+from .step_score import step_scores
 
 #: The two curves of a map: points taken from the frame, and points put back into it.
 KINDS = ('deletion', 'insertion')
@@ -124,8 +124,8 @@ class _Asker:
         """Returns for each cloud the (members,) scores of the group's objects."""
         regions = [self.regions[k] for k in group]
         answers = self.box.candidates_in(clouds, regions, self.score_thr, self.points)
-        return [self._scores(answer, group) for answer in answers]
-
-    def _scores(self, answer: Sequence, group: list[int]) -> Tensor:
-        scores = [step_score(c, self.objects[k]) for c, k in zip(answer, group, strict=True)]
-        return torch.tensor(scores, dtype=torch.float64)
+        scores = [
+            step_scores([answer[i] for answer in answers], self.objects[k])
+            for i, k in enumerate(group)
+        ]
+        return list(torch.stack(scores, dim=1).to('cpu', torch.float64))

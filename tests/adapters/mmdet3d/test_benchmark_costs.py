@@ -9,7 +9,7 @@ pytest.importorskip('mmdet3d')
 import tiny_detectors as tiny
 import tiny_run
 import torch
-from test_windowed_gradients import wider
+from tiny_detectors import wider
 
 from explain3d.adapters.common.benchmark_plan import BenchmarkPlan
 from explain3d.adapters.mmdet3d.benchmark import FrameBenchmark

@@ -10,7 +10,7 @@ import tiny_detectors as tiny
 import torch
 from test_hook import bits, run
 from test_tracer import state_of
-from test_windowed_gradients import wider
+from tiny_detectors import wider
 from torch import nn
 
 from explain3d.adapters.common.later_graph import LaterGraph

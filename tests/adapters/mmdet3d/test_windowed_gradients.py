@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import tiny_detectors as tiny
 import torch
+from tiny_detectors import wider
 from torch import nn
 
 from explain3d.adapters.common.layer_windows import AxisWindows
@@ -15,26 +16,6 @@ from explain3d.adapters.mmdet3d.tracer import Tracer
 from explain3d.core.gradients import reduce_gradients
 from explain3d.core.structures import BOX_ATTRIBUTES, Detections
 from explain3d.core.targets import parse_targets
-
-#: What the tiny detectors' configurations say, and 51.2 m x 51.2 m in its place.
-WIDER = {
-    str(tiny.RANGE): [0, -25.6, -3, 51.2, 25.6, 1],
-    str(tiny.RANGE[:2]): [0, -25.6],
-    str([41, 64, 64]): [41, 256, 256],
-    str(tiny.LIMITS): [-10, -60, -10, 80, 60, 10],
-}
-
-
-def wider(value):
-    if str(value) in WIDER:
-        return WIDER[str(value)]
-    if isinstance(value, dict):
-        return {key: wider(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        if len(value) == 6 and value[1:2] == [-6.4]:
-            return [0, -25.6, value[2], 51.2, 25.6, value[5]]
-        return type(value)(wider(part) for part in value)
-    return value
 
 
 class Scene:

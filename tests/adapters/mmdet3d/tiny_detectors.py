@@ -208,6 +208,28 @@ MODELS = {
 }
 
 
+#: What the configurations say, and 51.2 m x 51.2 m in its place.
+WIDER = {
+    str(RANGE): [0, -25.6, -3, 51.2, 25.6, 1],
+    str(RANGE[:2]): [0, -25.6],
+    str([41, 64, 64]): [41, 256, 256],
+    str(LIMITS): [-10, -60, -10, 80, 60, 10],
+}
+
+
+def wider(value):
+    """Returns a configuration for a range of 51.2 m x 51.2 m, of which a detection sees a part."""
+    if str(value) in WIDER:
+        return WIDER[str(value)]
+    if isinstance(value, dict):
+        return {key: wider(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        if len(value) == 6 and value[1:2] == [-6.4]:
+            return [0, -25.6, value[2], 51.2, 25.6, value[5]]
+        return type(value)(wider(part) for part in value)
+    return value
+
+
 def build(config, seed=0):
     """Builds a detector whose random weights give features and boxes that differ by place."""
     from mmdet3d.registry import MODELS as REGISTRY

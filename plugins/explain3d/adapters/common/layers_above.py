@@ -34,13 +34,13 @@ class Seen:
 
     Attributes:
         tensor: Its features in the pass's graph.
-        windows: Of each row the number of its window, for a sparse layer.
-        places: Of each row its number in the frame, likewise.
+        rows: Of each window, (n,) which rows of ``tensor`` it has, for a sparse layer.
+        places: Of each window, (n,) which rows of the frame's these are, for a sparse layer.
     """
 
     tensor: Tensor
-    windows: Tensor | None = None
-    places: Tensor | None = None
+    rows: Sequence[Tensor] = ()
+    places: Sequence[Tensor] = ()
 
 
 class LayerAbove:
@@ -99,54 +99,81 @@ class LayerAbove:
         if not is_sparse(value):
             return Seen(tensor)
         windows = value.indices[:, 0].long()
-        places = self._places(self._in_frame_coords(value.indices[:, 1:].long(), windows, spans))
-        return None if places is None else Seen(tensor, windows, places)
+        coords = self._in_frame_coords(value.indices[:, 1:].long(), windows, spans)
+        places, known = self._places(coords)
+        counts = torch.zeros(len(spans) + 1, dtype=torch.long, device=places.device)
+        counts = counts.index_add_(0, windows, torch.ones_like(windows))
+        counts[-1] = known
+        # All at once: each question for a number waits for the device.
+        *sizes, all_known = counts.tolist()
+        if not all_known:
+            return None
+        order = windows.argsort(stable=True)
+        return Seen(tensor, order.split(sizes), places[order].split(sizes))
 
     @torch.no_grad()
-    def in_frame(
-        self, seen: Seen, spans: Sequence[Spans], number: int, gradient: Tensor
-    ) -> Tensor | None:
+    def fits(self, seen: Seen, spans: Sequence[Spans], gradient: Tensor) -> list[bool]:
+        """Tells which windows are what the detector sees of the frame; waits once for all.
+
+        Args:
+            seen: Of the pass over the batch.
+            spans: The batch's windows.
+            gradient: Of the shape of ``seen.tensor``.
+
+        Returns:
+            Of each window, whether all cells whose gradient is not 0 have the frame's features.
+        """
+        frame = self.leaf.tensor.detach()
+        worst = []
+        for number in range(len(spans)):
+            there, at = self._matched(seen, spans, number)
+            part, values, known = gradient[there], seen.tensor[there], frame[at]
+            wrong = deviation(values, known).masked_fill(part == 0, 0)
+            worst.append(wrong.amax() if wrong.numel() else wrong.new_zeros(()))
+        return (torch.stack(worst) <= TOLERANCE).tolist()
+
+    @torch.no_grad()
+    def in_frame(self, seen: Seen, spans: Sequence[Spans], number: int, gradient: Tensor) -> Tensor:
         """Puts the gradient of one window where the window is.
 
         Args:
             seen: Of the pass over the batch.
             spans: The batch's windows.
-            number: Which of them.
+            number: Which of them; one that ``fits``.
             gradient: Of the shape of ``seen.tensor``.
 
         Returns:
-            A tensor of the shape of ``leaf.tensor``; None where a cell that counts has not the
-            frame's features, so that the window is not what the detector sees of it.
+            A tensor of the shape of ``leaf.tensor``.
         """
-        frame = self.leaf.tensor.detach()
-        whole = torch.zeros_like(frame, dtype=gradient.dtype)
-        if seen.windows is not None:
-            rows = (seen.windows == number).nonzero().flatten()
-            places = seen.places[rows]
-            part, values, known = gradient[rows], seen.tensor[rows], frame[places]
-            whole[places] = part
-        else:
-            (y0, _), (x0, _) = spans[number]
-            y, x = round(y0 / self.ratio[0]), round(x0 / self.ratio[1])
-            known = frame[0, :, y : y + gradient.shape[2], x : x + gradient.shape[3]]
-            height, width = known.shape[1:]
-            part, values = (t[number, :, :height, :width] for t in (gradient, seen.tensor))
-            whole[0, :, y : y + height, x : x + width] = part
-        worst = deviation(values, known).masked_fill(part == 0, 0)
-        return whole if worst.numel() == 0 or float(worst.amax()) <= TOLERANCE else None
+        whole = torch.zeros_like(self.leaf.tensor, dtype=gradient.dtype)
+        there, at = self._matched(seen, spans, number)
+        whole[at] = gradient[there]
+        return whole
+
+    def _matched(self, seen: Seen, spans: Sequence[Spans], number: int) -> tuple[Any, Any]:
+        """Returns what picks a window's cells from the batch's features, and from the frame's."""
+        if seen.places:
+            return seen.rows[number], seen.places[number]
+        (y0, _), (x0, _) = spans[number]
+        y, x = round(y0 / self.ratio[0]), round(x0 / self.ratio[1])
+        # A window may reach over the end of the frame.
+        height = min(seen.tensor.shape[2], self.leaf.tensor.shape[2] - y)
+        width = min(seen.tensor.shape[3], self.leaf.tensor.shape[3] - x)
+        there = (number, slice(None), slice(height), slice(width))
+        return there, (0, slice(None), slice(y, y + height), slice(x, x + width))
 
     def _in_frame_coords(self, coords: Tensor, windows: Tensor, spans: Sequence[Spans]) -> Tensor:
         first = [[y0 / self.ratio[0], x0 / self.ratio[1]] for (y0, _), (x0, _) in spans]
         coords[:, -2:] += torch.tensor(first, device=coords.device).round().long()[windows]
         return coords
 
-    def _places(self, coords: Tensor) -> Tensor | None:
-        """Returns the numbers of the frame's rows with these coordinates; None if one has none."""
+    def _places(self, coords: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the numbers of the frame's rows with these coordinates, and whether all have."""
         if self._keys is None:
             self._keys = cell_keys(self.leaf.indices[:, 1:], self.leaf.spatial_shape).sort()
         keys, order = self._keys
         wanted = cell_keys(coords, self.leaf.spatial_shape)
-        place = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
-        if len(keys) == 0 or not torch.equal(keys[place], wanted):
-            return None
-        return order[place]
+        if len(keys) == 0:
+            return torch.zeros_like(wanted), torch.tensor(len(wanted) == 0)
+        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        return order[place], (keys[place] == wanted).all()

@@ -34,6 +34,7 @@ class _Run:
         attributes: The (n,) attributes of the batch's detections.
         seen: What the layers above gave.
         found: The gradients that were asked for, by name: at the cut, and at the layers above.
+        fits: Of the layers above, by name and the layer's number: see ``LayerAbove.fits``.
     """
 
     batch: Batch
@@ -41,6 +42,7 @@ class _Run:
     attributes: dict[str, Tensor]
     seen: list[Seen | None] = field(default_factory=list)
     found: dict[tuple[tuple[str, ...], bool], list[Tensor | None]] = field(default_factory=dict)
+    fits: dict[tuple[tuple[str, ...], bool, int], list[bool]] = field(default_factory=dict)
 
     def gradients(self, names: tuple[str, ...], signed: bool) -> list[Tensor | None]:
         """Makes a backward pass, unless these have been asked for."""
@@ -111,10 +113,13 @@ class WindowedGradients:
         found = self._gradients(run, names, signed)[1 + number]
         if found is None:
             return None
-        batch = run.batch
-        return self._above[number].in_frame(
-            run.seen[number], batch.spans, batch.members.index(k), found
-        )
+        above, seen, spans = self._above[number], run.seen[number], run.batch.spans
+        if (names, signed, number) not in run.fits:
+            run.fits[names, signed, number] = above.fits(seen, spans, found)
+        window = run.batch.members.index(k)
+        if not run.fits[names, signed, number][window]:
+            return None
+        return above.in_frame(seen, spans, window, found)
 
     def _running(self, k: int) -> _Run | None:
         """Returns the pass over detection k's batch; None where windows do not serve."""
@@ -181,5 +186,6 @@ def _deviation(
     windows: dict[str, Tensor], frame: dict[str, Tensor], members: Sequence[int]
 ) -> float:
     """Returns the largest |difference| / (1 + |value|) over the attributes; NaN if one is NaN."""
-    pairs = [(windows[name], frame[name][list(members)]) for name in windows]
+    index = torch.tensor(members, device=next(iter(windows.values())).device)
+    pairs = [(windows[name], frame[name][index]) for name in windows]
     return float(torch.stack([deviation(a, b).amax() for a, b in pairs]).amax())
