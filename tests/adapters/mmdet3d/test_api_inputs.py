@@ -7,6 +7,7 @@ import pytest
 import tiny_detectors as tiny
 import tiny_run
 import torch
+from mmdet3d.apis import inference_detector
 from mmdet3d.registry import DATASETS
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel, MMSeparateDistributedDataParallel
@@ -91,6 +92,9 @@ def test_arrays_get_what_the_pipeline_does_with_files(clean, tmp_path):
     assert of_array.points[:, 3].min() > 0
     assert of_array.points[:, 3].max() <= 1
     assert np.array_equal(wide, before)
+    inference_detector(clean, wide)  # Leaves another first step in the configuration.
+    assert loader(clean).type == 'LoadPointsFromDict'
+    assert_same(explain3d.explain(clean, wide, **KW), of_file)
 
 
 def test_a_pipeline_that_reads_more_than_points_asks_for_an_item(clean):

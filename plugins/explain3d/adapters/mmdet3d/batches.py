@@ -96,6 +96,18 @@ def _columns_of(loader: Any) -> PointColumns:
     return PointColumns(loader.load_dim, f'load_dim of {type(loader).__name__}')
 
 
+def _from_files(pipeline: list) -> list:
+    """Returns a test pipeline that begins with files.
+
+    ``mmdet3d.apis.inference_detector``, once it was given an array, leaves a first step in the
+    model's configuration that takes arrays as they are, columns and intensity included.
+    """
+    kind = pipeline[0]['type'] if pipeline else ''
+    if getattr(kind, '__name__', kind).rpartition('.')[2] == 'LoadPointsFromDict':
+        pipeline[0]['type'] = 'mmdet3d.LoadPointsFromFile'
+    return pipeline
+
+
 def _prepared(model: nn.Module, path: str, points: Callable[[Any], np.ndarray]) -> dict:
     """Returns a batch as the test pipeline makes it of a point file.
 
@@ -117,7 +129,7 @@ def _prepared(model: nn.Module, path: str, points: Callable[[Any], np.ndarray]) 
         )
     dataset = model.cfg.test_dataloader.dataset
     with DefaultScope.overwrite_default_scope(model.cfg.get('default_scope', 'mmdet3d')):
-        pipeline = Compose(copy.deepcopy(dataset.pipeline))
+        pipeline = Compose(_from_files(copy.deepcopy(dataset.pipeline)))
     loader = pipeline.transforms[0]
     if not isinstance(loader, LoadPointsFromFile):
         raise InputError(
