@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -117,24 +116,36 @@ def picture_options(pictures: Any, recorder: type) -> dict[str, Any] | None:
     return options
 
 
-def of_weights(
-    outputs: Mapping[str, Any], digest: str, first: str | None, logger: logging.Logger
-) -> dict[str, Any]:
-    """Returns the settings of what is written with a folder for a model that is trained meanwhile.
+class WeightFolders:
+    """Recorders of a model that may be trained in between: one for each weights it has had.
 
     The first weights have the folder that is set, later ones a folder inside it.
 
     Args:
-        outputs: Arguments of the recorder.
-        digest: Of the model's weights.
-        first: Of the weights that have the folder that is set; None: these have it.
-        logger: Gets a line about the folder.
+        kind: The class of recorder.
+        outputs: The user's arguments of the recorder.
     """
-    if first in (None, digest) or outputs.get('dir') is None:
-        return dict(outputs)
-    folder = os.path.join(outputs['dir'], f'weights_{digest[:8]}')
-    logger.info(f'The model has other weights than before: results go to {folder}.')
-    return {**outputs, 'dir': folder}
+
+    def __init__(self, kind: type, outputs: Mapping[str, Any]) -> None:
+        self._kind, self._outputs = kind, outputs
+        self._first: str | None = None
+
+    def recorder(self, settings: Mapping[str, Any], **options: Any) -> Any:
+        """Returns a recorder for the weights that the model has now.
+
+        Args:
+            settings: The run's settings; ``model`` is a digest of the weights.
+            options: Further arguments of the recorder; the user's come before them.
+        """
+        digest, outputs = settings['model'], dict(self._outputs)
+        others = self._first not in (None, digest) and outputs.get('dir') is not None
+        if others:
+            outputs['dir'] = os.path.join(outputs['dir'], f'weights_{digest[:8]}')
+        recorder = self._kind(settings, **{**options, **outputs})
+        if others:
+            recorder.logger.info(f'The model has other weights: results go to {outputs["dir"]}.')
+        self._first = self._first or digest  # Not before: a folder may be refused.
+        return recorder
 
 
 def _parameters(recorder: type) -> list[str]:

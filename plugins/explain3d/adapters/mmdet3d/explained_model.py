@@ -14,7 +14,7 @@ from ...core.targets import TargetSpec
 from ...registry import MODELS
 from ..common.data_facts import UNKNOWN
 from ..common.frame_explainer import checked_explaining
-from ..common.outputs import check_run, checked_outputs, of_weights
+from ..common.outputs import WeightFolders, check_run, checked_outputs
 from ..common.recorder import Recorder
 from .attachment import Attachment, attachable
 from .checkpoints import CheckpointWatch
@@ -83,7 +83,7 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
     model = MMDET3D_MODELS.build({**detector, **detector_settings})
     watch = CheckpointWatch(model) if check_checkpoint else None
 
-    first: list[str] = []
+    folders = WeightFolders(Recorder, outputs)
 
     def start() -> tuple[FrameExplainer, Recorder]:
         if watch is not None:
@@ -91,12 +91,8 @@ def ExplainedModel(  # noqa: N802 - configurations name it like the classes arou
         frames = FrameExplainer(model, *settings, class_names, frame_id)
         logger = MMLogger.get_current_instance()
         frames.names = UNKNOWN.frame_names(REMEDY, logger)
-        digest = frames.settings['model']
-        written = of_weights(outputs, digest, next(iter(first), None), logger)
-        outputs_ = {'background': False, 'logger': logger, 'remedy': REMEDY, **written}
-        recorder = Recorder(frames.settings, resume=resume, **outputs_)
-        first.append(digest)
-        return frames, recorder
+        options = dict(background=False, resume=resume, logger=logger, remedy=REMEDY)
+        return frames, folders.recorder(frames.settings, **options)
 
     Attachment(attachable(model), start, on_error, once=False).attach()
     return model

@@ -373,6 +373,18 @@ def test_the_wrapper_gives_what_the_hook_gives(model, tmp_path):
     assert not any(hasattr(s, 'decomposition') for s in wrapped.train().test_step(tiny.batch(0)))
 
 
+def test_the_wrapper_tells_weights_apart_while_the_model_is_trained(model, tmp_path):
+    wrapped = DecomposedModel(dict(type='TinyFusion'), results=dict(dir=str(tmp_path)))
+    wrapped.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        wrapped.eval().test_step(tiny.batch(0))
+        next(wrapped.parameters()).add_(1e-3)
+        wrapped.test_step(tiny.batch(0))
+    assert len(ResultStore(tmp_path)) == 1
+    (folder,) = tmp_path.glob('weights_*')
+    assert len(ResultStore(folder)) == 1
+
+
 def test_the_wrapper_refuses_weights_of_another_model(model, tmp_path):
     settings = dict(type='TinyFusion'), dict(dir=str(tmp_path / 'b'))
     state = {k: v for k, v in model.state_dict().items() if not k.startswith('block')}

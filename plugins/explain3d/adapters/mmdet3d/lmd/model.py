@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmdet3d.registry import MODELS as MMDET3D_MODELS
-from mmengine.logging import MMLogger
 from torch import nn
 
 from ....lmd import Rules
 from ....registry import MODELS
-from ...common.outputs import check_run, checked_outputs, of_weights
+from ...common.outputs import WeightFolders, check_run, checked_outputs
 from ..attachment import attachable
 from ..checkpoints import CheckpointWatch
 from .attachment import DecompositionAttachment
@@ -66,18 +65,13 @@ def DecomposedModel(  # noqa: N802 - configurations name it like the classes aro
     model = MMDET3D_MODELS.build({**detector, **settings})
     watch = CheckpointWatch(model) if check_checkpoint else None
 
-    first: list[str] = []
+    folders = WeightFolders(DecompositionRecorder, results)
 
     def start() -> tuple[FrameDecomposer, DecompositionRecorder]:
         if watch is not None:
             watch.check()
         decomposer = FrameDecomposer(model, **given)
-        logger = MMLogger.get_current_instance()
-        digest = decomposer.settings['model']
-        written = of_weights(results, digest, next(iter(first), None), logger)
-        options = {'background': False, **written}
-        recorder = DecompositionRecorder(decomposer.settings, resume=resume, **options)
-        first.append(digest)
+        recorder = folders.recorder(decomposer.settings, background=False, resume=resume)
         return decomposer, recorder
 
     DecompositionAttachment(attachable(model), start, on_error, once=False).attach()
